@@ -1,0 +1,1 @@
+//! Runs of bits in arrays of words. Bit `i` is bit `i % 64` of word `i / 64`.

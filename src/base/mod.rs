@@ -1,0 +1,5 @@
+//! Pure parts: arithmetic, bitmaps and the one import of atomics. Nothing here touches memory or the system.
+
+pub(crate) mod align;
+pub(crate) mod bitmap;
+pub(crate) mod sync;

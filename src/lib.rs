@@ -1,0 +1,3 @@
+//! Arenite.
+mod base;
+pub mod vm;

@@ -1,0 +1,14 @@
+//! The mapping layer: the only place that makes system calls.
+//!
+//! Inside, `sys` holds the raw calls that the heap uses on its allocation paths.
+
+mod errno;
+pub(crate) mod hooks;
+mod lock;
+mod page;
+pub(crate) mod platform;
+pub(crate) mod sys;
+
+pub(crate) use errno::Errno;
+pub(crate) use lock::{Guard, Lock};
+pub use page::page_size;
