@@ -71,6 +71,14 @@ impl<T> Lock<T> {
         }
     }
 
+    /// A guard for a lock that was taken with [`Lock::acquire`].
+    ///
+    /// # Safety
+    /// The calling thread holds the lock (in the child of a fork: its parent did). The guard gives it back.
+    pub(crate) unsafe fn assume_held(&self) -> Guard<'_, T> {
+        Guard { lock: self }
+    }
+
     /// Gives back a lock that this thread holds.
     ///
     /// # Safety

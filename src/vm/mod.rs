@@ -4,11 +4,13 @@
 
 mod errno;
 pub(crate) mod hooks;
+#[macro_use]
+mod invariant;
 mod lock;
 mod page;
 pub(crate) mod platform;
 pub(crate) mod sys;
 
-pub(crate) use errno::Errno;
-pub(crate) use lock::{Guard, Lock};
+pub(crate) use invariant::violated;
+pub(crate) use lock::Lock;
 pub use page::page_size;

@@ -73,6 +73,14 @@ pub(crate) fn reserve(len: usize) -> Result<NonNull<u8>, Errno> {
     reserve_with(ptr::null_mut(), len, 0)
 }
 
+/// Maps `len` bytes that read as zero. Nothing is charged before it is touched, unless the system never overcommits.
+pub(crate) fn map_zeroed(len: usize) -> Result<NonNull<u8>, Errno> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let call = MapCall { addr: ptr::null_mut(), len, protection, flags: RESERVE, fd: -1, offset: 0 };
+    // SAFETY: no `MAP_FIXED`.
+    unsafe { map(call) }
+}
+
 /// Reserves exactly `base..base + len`, or fails and changes nothing.
 pub(crate) fn reserve_at(base: *mut u8, len: usize) -> Result<(), Errno> {
     let got = reserve_with(base, len, super::platform::MAP_FIXED_NOREPLACE)?;

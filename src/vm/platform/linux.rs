@@ -10,10 +10,8 @@ pub(crate) const MAP_FIXED_NOREPLACE: i32 = libc::MAP_FIXED_NOREPLACE;
 
 /// Sleeps while `*word == expected`, until woken or, if given, `timeout_ms` have passed. May return early.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout_ms: Option<u32>) {
-    let timeout = timeout_ms.map(|ms| libc::timespec {
-        tv_sec: (ms / 1000).into(),
-        tv_nsec: ((ms % 1000) * 1_000_000).into(),
-    });
+    let timeout = timeout_ms
+        .map(|ms| libc::timespec { tv_sec: (ms / 1000).into(), tv_nsec: ((ms % 1000) * 1_000_000).into() });
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the word and the timeout outlive the call.
     unsafe {
@@ -83,6 +81,21 @@ pub(crate) unsafe fn name_range(base: *mut u8, len: usize, name: &CStr) -> Resul
 pub(crate) fn is_secure_execution() -> bool {
     // SAFETY: any key may be asked for.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Whether the kernel charges memory when it is mapped, touched or not.
+pub(crate) fn is_commit_strict() -> bool {
+    let mut mode = 0_u8;
+    // SAFETY: the path is a C string, and the one byte read goes into `mode`.
+    unsafe {
+        let file = libc::open(c"/proc/sys/vm/overcommit_memory".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if file == -1 {
+            return false;
+        }
+        let read = libc::read(file, (&raw mut mode).cast(), 1);
+        libc::close(file);
+        read == 1 && mode == b'2'
+    }
 }
 
 /// Names the calling thread.
