@@ -215,8 +215,7 @@ fn die(block: *mut u8, why: &[u8]) -> ! {
         *digit = b"0123456789abcdef"[block.addr() >> (60 - 4 * i) & 15];
     }
     sys::complain(&[b"arenite: the block at 0x", &hex, why]);
-    // SAFETY: ends the process, which is always allowed; unwinding out of an allocator is not.
-    unsafe { libc::abort() }
+    sys::abort()
 }
 
 fn override_from_environment(mut options: Options) -> Options {
@@ -236,13 +235,13 @@ fn override_from_environment(mut options: Options) -> Options {
     if let Some(bytes) = number(c"ARENITE_RETAIN") {
         options.retain = bytes;
     }
-    match variable(c"ARENITE_BACKGROUND_PURGER") {
+    match sys::variable(c"ARENITE_BACKGROUND_PURGER") {
         None => {}
         Some(b"0") => options.background_purger = false,
         Some(b"1") => options.background_purger = true,
         Some(value) => refuse(c"ARENITE_BACKGROUND_PURGER", value, b"neither 0 nor 1"),
     }
-    match variable(c"ARENITE_HUGE_PAGES") {
+    match sys::variable(c"ARENITE_HUGE_PAGES") {
         None => {}
         Some(b"system") => options.huge_pages = HugePages::System,
         Some(b"large") => options.huge_pages = HugePages::Large,
@@ -252,17 +251,9 @@ fn override_from_environment(mut options: Options) -> Options {
     options
 }
 
-fn variable(name: &CStr) -> Option<&'static [u8]> {
-    // SAFETY: the value is read before the process can have changed its environment much: at the first allocation.
-    unsafe {
-        let value = libc::getenv(name.as_ptr());
-        (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes())
-    }
-}
-
 /// A variable's decimal number, with `k`, `m` or `g` behind it for units of 1024, 1024² or 1024³.
 fn number(name: &CStr) -> Option<usize> {
-    let value = variable(name)?;
+    let value = sys::variable(name)?;
     let parsed = parse_number(value);
     if parsed.is_none() {
         refuse(name, value, b"not a number (with k, m or g behind it for KiB, MiB or GiB)");

@@ -9,8 +9,7 @@
 use static_assertions::const_assert;
 
 use crate::config::{
-    GRANULE, MAGAZINE_BYTES, MAGAZINE_SLOTS, MIDDLE_MAX, PAGE_MIN, SLAB_BLOCKS_MAX, SLAB_BLOCKS_MIN,
-    SMALL_MAX,
+    GRANULE, MAGAZINE_BYTES, MAGAZINE_SLOTS, MIDDLE_MAX, SLAB_BLOCKS_MAX, SLAB_BLOCKS_MIN, SMALL_MAX,
 };
 
 /// The number of a size class.
@@ -23,8 +22,6 @@ impl SizeClass {
     pub(crate) const SMALL: usize = SizeClass::of(SMALL_MAX).index() + 1;
     /// How many classes there are: those up to [`MIDDLE_MAX`].
     pub(crate) const COUNT: usize = SizeClass::of(MIDDLE_MAX).index() + 1;
-    /// The first class whose blocks span a page.
-    pub(crate) const PAGED: usize = SizeClass::of(PAGE_MIN).index();
 
     /// The class of a size from 1 to [`MIDDLE_MAX`] bytes.
     #[inline(always)]
@@ -110,6 +107,7 @@ const_assert!(SizeClass::from_index(SizeClass::COUNT - 1).granules() <= 255);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PAGE_MIN;
 
     /// Would catch a class that is too small, one that is too large by a step, and waste above an eighth.
     #[test]

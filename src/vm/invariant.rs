@@ -15,6 +15,5 @@ macro_rules! invariant {
 #[cold]
 pub(crate) fn violated(what: &str) -> ! {
     sys::complain(&[b"arenite: this does not hold at ", what.as_bytes()]);
-    // SAFETY: ends the process, which is always allowed.
-    unsafe { libc::abort() }
+    sys::abort()
 }

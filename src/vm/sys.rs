@@ -2,6 +2,7 @@
 //! allocates or formats, so the heap may call it from any path; the typed layer for users stands on the same
 //! functions.
 
+use core::ffi::CStr;
 use core::ptr::{self, NonNull};
 
 use crate::base::align;
@@ -153,6 +154,21 @@ pub(crate) fn complain(parts: &[&[u8]]) {
     for part in parts {
         // SAFETY: the pointer and the length are of one slice. A failing write has nobody to be told.
         let _ = unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
+    }
+}
+
+/// Ends the process: unwinding out of an allocator is not an option.
+pub(crate) fn abort() -> ! {
+    // SAFETY: always allowed.
+    unsafe { libc::abort() }
+}
+
+/// An environment variable, without allocating. To be called before the process can have changed its environment much.
+pub(crate) fn variable(name: &CStr) -> Option<&'static [u8]> {
+    // SAFETY: the name is a C string, and so is the value, which is read at once.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes())
     }
 }
 
