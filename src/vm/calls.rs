@@ -39,7 +39,7 @@ pub(crate) unsafe fn sync(base: *mut u8, len: usize, flags: i32) -> Result<(), E
 /// cannot be asked, which the call after this one reports.
 pub(crate) fn regular_file_len(fd: BorrowedFd<'_>) -> Option<u64> {
     let metadata = as_file(fd).metadata().ok()?;
-    metadata.is_file().then(|| metadata.len())
+    metadata.is_file().then_some(metadata.len())
 }
 
 /// `ftruncate`.

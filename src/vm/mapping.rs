@@ -218,7 +218,7 @@ impl Mapping {
     }
 
     /// Makes the mapping `new_len` bytes long, moving it to where there is room if need be; contents move along, nothing
-    /// is copied. New bytes of anonymous memory are zero; those of a file are the file's, and whether it has any is not
+    /// is copied. New pages of anonymous memory are zero; those of a file are the file's, and whether it has any is not
     /// checked here.
     ///
     /// # Errors

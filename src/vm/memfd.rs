@@ -20,6 +20,7 @@ use crate::vm::{calls, platform};
 /// ```
 /// use arenite::vm::{MapOptions, Memfd, Seals, Sharing};
 ///
+/// # if !cfg!(any(target_os = "linux", target_os = "android")) { return Ok(()); }
 /// let memfd = Memfd::new(c"table", 64)?;
 /// let writer = MapOptions::whole_file(&memfd)?.sharing(Sharing::Shared).map_file(&memfd)?;
 /// // SAFETY: the byte is mapped and writable, and nobody else has the memfd.

@@ -209,6 +209,7 @@ impl MapOptions {
     /// ```
     /// use arenite::vm::{MapOptions, Memfd, Sharing};
     ///
+    /// # if !cfg!(any(target_os = "linux", target_os = "android")) { return Ok(()); }
     /// let memfd = Memfd::new(c"example", 10_000)?;
     /// let shared = MapOptions::new(100).offset(5_001).sharing(Sharing::Shared).map_file(&memfd)?;
     /// assert_eq!(shared.len(), 100);
@@ -228,7 +229,7 @@ impl MapOptions {
     /// The call that these options ask for, or what is wrong with them.
     pub(crate) fn request<'a>(&'a self, backing: Backing<'a>) -> io::Result<Request<'a>> {
         let arguments = Arguments { options: self, backing };
-        let refuse = |reason: fmt::Arguments<'_>| Err(MapError::argument("mmap", &arguments, reason));
+        let refuse = |reason: fmt::Arguments<'_>| Err(MapError::argument("mmap", arguments, reason));
         let granule = self.granule(backing)?;
         let (extent, offset) = match Extent::new(self.len, self.offset, granule) {
             Ok(fitting) => fitting,
@@ -250,8 +251,8 @@ impl MapOptions {
             }
             _ => {}
         }
-        let mut flags = self.flags().or_else(|flag| {
-            Err(MapError::unsupported("mmap", &arguments, format_args!("{flag}: not on this system")))
+        let mut flags = self.flags().map_err(|flag| {
+            MapError::unsupported("mmap", arguments, format_args!("{flag}: not on this system"))
         })?;
         let addr = match self.address {
             Address::KernelChoice => 0,
@@ -320,12 +321,15 @@ impl MapOptions {
     }
 
     /// What `errno` says about these options, where that is known.
-    fn explain(&self, backing: Backing<'_>, errno: Errno) -> Option<String> {
+    fn explain(&self, backing: Backing<'_>, granule: usize, errno: Errno) -> Option<String> {
         match (errno.0, self.huge_pages, self.address, backing) {
             (libc::EAGAIN | libc::EPERM, ..) if self.locked => {
                 Some("locked: more than RLIMIT_MEMLOCK allows".to_owned())
             }
             (libc::ENOMEM, Some(huge), ..) => Some(format!("{huge}: too few are free in the kernel's pool")),
+            (libc::ENOMEM, None, ..) if granule > page_size() => Some(format!(
+                "huge pages ({granule} bytes) of the file: too few are free in the kernel's pool"
+            )),
             (libc::EINVAL | libc::ENODEV | libc::EOPNOTSUPP, Some(huge), _, Backing::File(_)) => {
                 Some(format!("{huge}: the file is not made of them"))
             }
@@ -360,7 +364,7 @@ impl Request<'_> {
     /// The error of this call.
     pub(crate) fn failed(&self, errno: Errno) -> io::Error {
         let arguments = Arguments { options: self.options, backing: self.backing };
-        match self.options.explain(self.backing, errno) {
+        match self.options.explain(self.backing, self.extent.granule(), errno) {
             Some(reason) => MapError::os_because("mmap", arguments, errno, errno.kind(), reason),
             None => MapError::os("mmap", arguments, errno),
         }

@@ -12,7 +12,7 @@ use crate::vm::advice::{Advice, Discard, ForkAdvice};
 use crate::vm::error::MapError;
 use crate::vm::mapping::{Kind, Mapping};
 use crate::vm::page::page_size;
-use crate::vm::{calls, platform};
+use crate::vm::{calls, platform, sys};
 
 /// Whether [`Mapping::flush`] waits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -42,11 +42,11 @@ impl Mapping {
     /// As for [`advise`](Mapping::advise).
     pub fn discard(&mut self, range: impl RangeBounds<usize>, discard: Discard) -> io::Result<()> {
         let pages = self.span.pages("madvise", range)?;
-        if discard == Discard::Free {
-            self.access.settled &= pages.len == 0;
-        }
+        let number = platform::discard_number(discard);
+        // Even if the call fails: it may have done a part.
+        self.access.settled &= discard != Discard::Free || pages.len == 0 || number.is_none();
         // SAFETY: the pages are this mapping's, their contents may go, and with `&mut self` no slice of them is alive.
-        unsafe { pages.advise(platform::discard_number(discard), &discard) }
+        unsafe { pages.advise(number, &discard) }
     }
 
     /// Drops the contents of `range`: it reads as zero, and takes no memory until it is written again. For shared
@@ -76,9 +76,13 @@ impl Mapping {
     /// As for [`advise`](Mapping::advise).
     pub fn guard(&mut self, range: impl RangeBounds<usize>) -> io::Result<()> {
         let pages = self.span.pages("madvise", range)?;
-        self.access.unguarded &= pages.len == 0;
+        // An older kernel refuses even for no bytes: then nothing changes.
+        // SAFETY: no byte is touched.
+        let known = |&number: &i32| unsafe { sys::advise(pages.base, 0, number) }.is_ok();
+        let number = platform::GUARD_ADVICE.filter(known);
+        self.access.unguarded &= pages.len == 0 || number.is_none();
         // SAFETY: as in `discard`, and `unguarded` keeps slices away.
-        unsafe { pages.advise(platform::GUARD_ADVICE, &"guard") }
+        unsafe { pages.advise(number, &"guard") }
     }
 
     /// Takes guards away; where they were, anonymous memory reads as zero.

@@ -86,9 +86,10 @@ impl Span {
         check: impl Fn(Extent, Range<usize>) -> Result<Range<usize>, Misfit>,
     ) -> io::Result<Pages> {
         match check(self.extent, asked.clone()) {
-            // SAFETY: the extent gives ranges inside of `0..=mapped_len` only.
             Ok(pages) => {
-                Ok(Pages { base: unsafe { self.base.add(pages.start) }.as_ptr(), len: pages.len(), asked })
+                // SAFETY: the extent gives ranges inside of `0..=mapped_len` only.
+                let base = unsafe { self.base.add(pages.start) };
+                Ok(Pages { base: base.as_ptr(), len: pages.len(), asked })
             }
             Err(misfit) => Err(self.misfit(call, misfit)),
         }

@@ -9,7 +9,7 @@ use std::process::Command;
 use arenite::vm::{MapError, Mapping, page_size};
 
 /// A file without a name that holds `contents`.
-pub fn file_of(contents: &[u8]) -> File {
+pub(crate) fn file_of(contents: &[u8]) -> File {
     let path = std::env::temp_dir().join(format!(
         "arenite-{}-{:?}",
         std::process::id(),
@@ -22,28 +22,28 @@ pub fn file_of(contents: &[u8]) -> File {
 }
 
 /// `len` bytes, each different from its neighbours and from those a page further.
-pub fn pattern(len: usize) -> Vec<u8> {
+pub(crate) fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|n| (n % 251) as u8 + (n / page_size() % 4) as u8).collect()
 }
 
-pub fn contents_of(file: &File) -> Vec<u8> {
+pub(crate) fn contents_of(file: &File) -> Vec<u8> {
     fs::read(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap()
 }
 
 /// The bytes of any mapping.
-pub fn bytes(mapping: &Mapping) -> &[u8] {
+pub(crate) fn bytes(mapping: &Mapping) -> &[u8] {
     // SAFETY: each test owns what it maps, and changes it between reads only.
     unsafe { mapping.as_slice_unchecked() }
 }
 
-pub fn put(mapping: &Mapping, at: usize, byte: u8) {
+pub(crate) fn put(mapping: &Mapping, at: usize, byte: u8) {
     assert!(at < mapping.len());
     // SAFETY: inside of the mapping, which the test has made writable.
     unsafe { mapping.as_ptr().add(at).write(byte) };
 }
 
 /// The message of an argument that was refused before any call.
-pub fn refused<T>(result: io::Result<T>) -> String {
+pub(crate) fn refused<T>(result: io::Result<T>) -> String {
     let error = result.err().expect("must be refused");
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
     assert_eq!(MapError::of(&error).expect("typed").errno(), None, "{error}");
@@ -51,7 +51,7 @@ pub fn refused<T>(result: io::Result<T>) -> String {
 }
 
 /// The message of something that is not supported.
-pub fn unsupported<T>(result: io::Result<T>) -> String {
+pub(crate) fn unsupported<T>(result: io::Result<T>) -> String {
     let error = result.err().expect("must be unsupported");
     assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{error}");
     assert!(MapError::of(&error).is_some());
@@ -59,7 +59,7 @@ pub fn unsupported<T>(result: io::Result<T>) -> String {
 }
 
 /// The message of a call that the kernel refused with `errno`.
-pub fn failed_with<T>(result: io::Result<T>, errno: i32) -> String {
+pub(crate) fn failed_with<T>(result: io::Result<T>, errno: i32) -> String {
     let error = result.err().expect("must fail");
     assert_eq!(MapError::of(&error).expect("typed").errno(), Some(errno), "{error}");
     error.to_string()
@@ -67,14 +67,14 @@ pub fn failed_with<T>(result: io::Result<T>, errno: i32) -> String {
 
 /// Whether each of the parts stands in the text.
 #[track_caller]
-pub fn says(text: &str, parts: &[&str]) {
+pub(crate) fn says(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{text:?} does not say {part:?}");
     }
 }
 
 /// Runs `body` in a process where no other test maps anything: this test once more, by itself.
-pub fn alone(test: &str, body: impl FnOnce()) {
+pub(crate) fn alone(test: &str, body: impl FnOnce()) {
     const KEY: &str = "ARENITE_TEST_ALONE";
     if std::env::var_os(KEY).is_some_and(|name| name == test) {
         return body();
@@ -85,19 +85,20 @@ pub fn alone(test: &str, body: impl FnOnce()) {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    eprint!("{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{text}");
     assert!(text.contains("1 passed"), "{test} is no test's name:\n{text}");
 }
 
 /// How a child ended.
 #[derive(PartialEq, Eq, Debug)]
-pub enum End {
+pub(crate) enum End {
     Exit(i32),
     Signal(i32),
 }
 
 /// Runs `body` in a fork and says how it ended; 0 is for true. The child has one thread: `body` must not allocate.
-pub fn in_fork(body: impl FnOnce() -> bool) -> End {
+pub(crate) fn in_fork(body: impl FnOnce() -> bool) -> End {
     // SAFETY: the child runs `body`, which does as it is told above, and exits without unwinding or destructors.
     unsafe {
         let child = libc::fork();
@@ -121,7 +122,7 @@ pub fn in_fork(body: impl FnOnce() -> bool) -> End {
 }
 
 /// Whether reading the byte, or writing it back, raises a signal.
-pub fn reads(ptr: *const u8) -> bool {
+pub(crate) fn reads(ptr: *const u8) -> bool {
     // SAFETY: at worst the child dies, which is the question.
     in_fork(|| unsafe {
         _ = ptr.read_volatile();
@@ -129,7 +130,7 @@ pub fn reads(ptr: *const u8) -> bool {
     }) == End::Exit(0)
 }
 
-pub fn writes(ptr: *mut u8) -> bool {
+pub(crate) fn writes(ptr: *mut u8) -> bool {
     // SAFETY: as above; the byte stays what it was.
     in_fork(|| unsafe {
         ptr.write_volatile(ptr.read_volatile());
@@ -138,25 +139,25 @@ pub fn writes(ptr: *mut u8) -> bool {
 }
 
 /// Whether any page of `addr..addr + len` is mapped.
-pub fn any_mapped(addr: usize, len: usize) -> bool {
+pub(crate) fn any_mapped(addr: usize, len: usize) -> bool {
     (addr..addr + len).step_by(page_size()).any(|page| {
         // SAFETY: asks about addresses and touches none; `msync` without flags to write anything.
         unsafe { libc::msync(std::ptr::without_provenance_mut(page), page_size(), libc::MS_ASYNC) == 0 }
     })
 }
 
-pub fn all_mapped(addr: usize, len: usize) -> bool {
+pub(crate) fn all_mapped(addr: usize, len: usize) -> bool {
     (addr..addr + len).step_by(page_size()).all(|page| any_mapped(page, 1))
 }
 
 /// The line of `/proc/self/maps` for the address: `7f00-7f01 rw-p …`.
-pub fn maps_line(addr: usize) -> Option<String> {
+pub(crate) fn maps_line(addr: usize) -> Option<String> {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     maps.lines().find(|line| line_holds(line, addr)).map(str::to_owned)
 }
 
 /// A field of `/proc/self/smaps` for the address, such as `VmFlags`.
-pub fn smaps_field(addr: usize, field: &str) -> String {
+pub(crate) fn smaps_field(addr: usize, field: &str) -> String {
     let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
     let found = smaps
         .lines()
@@ -165,7 +166,7 @@ pub fn smaps_field(addr: usize, field: &str) -> String {
     found.expect("mapped").trim().to_owned()
 }
 
-pub fn has_flag(addr: usize, flag: &str) -> bool {
+pub(crate) fn has_flag(addr: usize, flag: &str) -> bool {
     smaps_field(addr, "VmFlags").split(' ').any(|name| name == flag)
 }
 
@@ -177,7 +178,7 @@ fn line_holds(line: &str, addr: usize) -> bool {
 }
 
 /// Takes the rights of root away, with which limits do not count, and sets the limit on locked memory.
-pub fn limit_locked_memory(bytes: u64) {
+pub(crate) fn limit_locked_memory(bytes: u64) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     // SAFETY: plain numbers; the process is a test's own.
     unsafe {
