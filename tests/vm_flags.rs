@@ -1,5 +1,5 @@
-//! The flags of a mapping on Linux, and huge pages. With an empty pool of huge pages the tests see that the error says so;
-//! they print which way they took.
+//! The flags of a mapping on Linux, and huge pages. With an empty pool of huge pages the tests see that the error
+//! says so; they print which way they took.
 #![cfg(all(target_os = "linux", not(arenite_portable)))]
 
 mod common;

@@ -1,4 +1,5 @@
-//! What systems without Linux's calls say, seen on Linux: `RUSTFLAGS="--cfg arenite_portable" cargo test --test 'vm_*'`.
+//! What systems without Linux's calls say, seen on Linux: `RUSTFLAGS="--cfg arenite_portable" cargo test --test
+//! 'vm_*'`.
 #![cfg(arenite_portable)]
 
 mod common;

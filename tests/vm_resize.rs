@@ -1,4 +1,5 @@
-//! Growing, shrinking, splitting, unmapping: the kernel holds exactly what the owner says, and neighbours are not harmed.
+//! Growing, shrinking, splitting, unmapping: the kernel holds exactly what the owner says, and neighbours are not
+//! harmed.
 #![cfg(all(target_os = "linux", not(arenite_portable)))]
 
 mod common;

@@ -15,7 +15,8 @@ fn ping_pong(sharing: Sharing) -> (bool, u8) {
     put(&mapping, 0, 1);
     let (reader, writer) = std::io::pipe().unwrap();
     let mut byte = 0u8;
-    // SAFETY: the child does as `in_fork` asks; pointers are to bytes of the mapping, and to one byte for the pipe.
+    // SAFETY: the child does as `in_fork` asks; pointers are to bytes of the mapping, and to one byte for the
+    // pipe.
     unsafe {
         let child = libc::fork();
         if child == 0 {
@@ -94,38 +95,41 @@ fn forks_see_what_was_advised() {
 
 #[test]
 fn seals_forbid_what_they_say() {
-    let page = page_size() as u64;
-    let memfd = Memfd::new(c"sealed", page).unwrap();
-    assert_eq!(memfd.seals().unwrap(), Seals::default());
-    memfd.set_len(2 * page).unwrap();
-    memfd.seal(Seals::GROW).unwrap();
-    says(
-        &failed_with(memfd.set_len(3 * page), libc::EPERM),
-        &["ftruncate(fd=", &format!("len={}): ", 3 * page)],
-    );
-    memfd.set_len(page).unwrap();
-    memfd.seal(Seals::SHRINK).unwrap();
-    failed_with(memfd.set_len(1), libc::EPERM);
-    assert_eq!(memfd.len().unwrap(), page);
+    // Alone: a child that another test forks would have the writable mapping too.
+    alone("seals_forbid_what_they_say", || {
+        let page = page_size() as u64;
+        let memfd = Memfd::new(c"sealed", page).unwrap();
+        assert_eq!(memfd.seals().unwrap(), Seals::default());
+        memfd.set_len(2 * page).unwrap();
+        memfd.seal(Seals::GROW).unwrap();
+        says(
+            &failed_with(memfd.set_len(3 * page), libc::EPERM),
+            &["ftruncate(fd=", &format!("len={}): ", 3 * page)],
+        );
+        memfd.set_len(page).unwrap();
+        memfd.seal(Seals::SHRINK).unwrap();
+        failed_with(memfd.set_len(1), libc::EPERM);
+        assert_eq!(memfd.len().unwrap(), page);
 
-    // No seal against writing while somebody can write.
-    let options = MapOptions::whole_file(&memfd).unwrap();
-    let shared = options.sharing(Sharing::Shared).map_file(&memfd).unwrap();
-    put(&shared, 0, 1);
-    let text = failed_with(memfd.seal(Seals::WRITE), libc::EBUSY);
-    says(&text, &["fcntl(fd=", "F_ADD_SEALS, Seals(WRITE)"]);
-    drop(shared);
-    memfd.seal(Seals::WRITE | Seals::SEAL).unwrap();
-    failed_with(options.sharing(Sharing::Shared).map_file(&memfd), libc::EPERM);
-    // A private one writes to its own copies.
-    let private = options.map_file(&memfd).unwrap();
-    put(&private, 0, 9);
-    let reader = options.sharing(Sharing::Shared).protection(Protection::Read).map_file(&memfd).unwrap();
-    assert_eq!(bytes(&reader)[0], 1);
-    failed_with(memfd.seal(Seals::FUTURE_WRITE), libc::EPERM);
-    let all = memfd.seals().unwrap();
-    assert!(all.contains(Seals::GROW | Seals::SHRINK | Seals::WRITE | Seals::SEAL));
-    assert_eq!(format!("{all:?}"), "Seals(SEAL | SHRINK | GROW | WRITE)");
+        // No seal against writing while somebody can write.
+        let options = MapOptions::whole_file(&memfd).unwrap();
+        let shared = options.sharing(Sharing::Shared).map_file(&memfd).unwrap();
+        put(&shared, 0, 1);
+        let text = failed_with(memfd.seal(Seals::WRITE), libc::EBUSY);
+        says(&text, &["fcntl(fd=", "F_ADD_SEALS, Seals(WRITE)"]);
+        drop(shared);
+        memfd.seal(Seals::WRITE | Seals::SEAL).unwrap();
+        failed_with(options.sharing(Sharing::Shared).map_file(&memfd), libc::EPERM);
+        // A private one writes to its own copies.
+        let private = options.map_file(&memfd).unwrap();
+        put(&private, 0, 9);
+        let reader = options.sharing(Sharing::Shared).protection(Protection::Read).map_file(&memfd).unwrap();
+        assert_eq!(bytes(&reader)[0], 1);
+        failed_with(memfd.seal(Seals::FUTURE_WRITE), libc::EPERM);
+        let all = memfd.seals().unwrap();
+        assert!(all.contains(Seals::GROW | Seals::SHRINK | Seals::WRITE | Seals::SEAL));
+        assert_eq!(format!("{all:?}"), "Seals(SEAL | SHRINK | GROW | WRITE)");
+    });
 }
 
 #[test]

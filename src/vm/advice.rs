@@ -1,9 +1,9 @@
-//! What can be told to the kernel about a mapping's pages, sorted by what it does to their contents: [`Advice`] leaves
-//! them, [`Discard`] drops them, [`ForkAdvice`] changes what a child sees. Which numbers a system has for them stands
-//! in `platform`.
+//! What can be told to the kernel about a mapping's pages, sorted by what it does to their contents: [`Advice`]
+//! leaves them, [`Discard`] drops them, [`ForkAdvice`] changes what a child sees. Which numbers a system has for
+//! them stands in `platform`.
 //!
-//! Left out on purpose: `MADV_HWPOISON` and `MADV_SOFT_OFFLINE`, which only exercise the kernel's handling of broken
-//! memory, and `MADV_GUARD_INSTALL`, which is [`Mapping::guard`](crate::vm::Mapping::guard).
+//! Left out on purpose: `MADV_HWPOISON` and `MADV_SOFT_OFFLINE`, which only exercise the kernel's handling of
+//! broken memory, and `MADV_GUARD_INSTALL`, which is [`Mapping::guard`](crate::vm::Mapping::guard).
 
 /// Advice that leaves the contents as they are. Linux has all of them; other systems the first four.
 ///
@@ -50,15 +50,16 @@ pub enum Discard {
     DontNeed,
     /// As [`Discard::DontNeed`], for pages that are locked too (Linux 5.18).
     DontNeedLocked,
-    /// Give the pages back when memory is short. Until it is written again, a page reads as before or as zero, and may
-    /// turn from one to the other at any time. Private anonymous memory only.
+    /// Give the pages back when memory is short. Until it is written again, a page reads as before or as zero, and
+    /// may turn from one to the other at any time. Private anonymous memory only.
     Free,
-    /// Drop the pages and what backs them: a hole in the file, for everybody who maps it. Shared, writable mappings
-    /// only.
+    /// Drop the pages and what backs them: a hole in the file, for everybody who maps it. Shared, writable
+    /// mappings only.
     Remove,
 }
 
-/// What the child of a `fork` sees of the range. Given by [`Mapping::advise_fork`](crate::vm::Mapping::advise_fork).
+/// What the child of a `fork` sees of the range. Given by
+/// [`Mapping::advise_fork`](crate::vm::Mapping::advise_fork).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ForkAdvice {
     /// The child does not have the range.

@@ -1,5 +1,5 @@
-//! The raw calls that only the typed layer makes: locking, flushing, and what it asks of files. Like `sys`, each takes its
-//! arguments as they go in and returns the result or an [`Errno`].
+//! The raw calls that only the typed layer makes: locking, flushing, and what it asks of files. Like `sys`, each
+//! takes its arguments as they go in and returns the result or an [`Errno`].
 
 use std::fs::File;
 use std::mem::ManuallyDrop;
@@ -35,8 +35,8 @@ pub(crate) unsafe fn sync(base: *mut u8, len: usize, flags: i32) -> Result<(), E
     check(unsafe { libc::msync(base.cast(), len, flags) })
 }
 
-/// The bytes in a regular file or memfd; `None` for anything else (a device knows its own end) and for a descriptor that
-/// cannot be asked, which the call after this one reports.
+/// The bytes in a regular file or memfd; `None` for anything else (a device knows its own end) and for a
+/// descriptor that cannot be asked, which the call after this one reports.
 pub(crate) fn regular_file_len(fd: BorrowedFd<'_>) -> Option<u64> {
     let metadata = as_file(fd).metadata().ok()?;
     metadata.is_file().then_some(metadata.len())

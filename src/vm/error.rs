@@ -10,10 +10,10 @@ use crate::vm::errno::Errno;
 
 /// The error inside of an [`io::Error`] from this module: the call, its arguments, and the reason.
 ///
-/// The [`io::Error`] has the kind of the `errno`, or [`io::ErrorKind::InvalidInput`] for an argument that was refused
-/// before any call, or [`io::ErrorKind::Unsupported`] for what this system lacks. Its own `raw_os_error` is `None`, as it
-/// is for every error that carries more than a number: ask [`MapError::errno`] (or the payload, by
-/// `error.get_ref().and_then(|inner| inner.downcast_ref::<MapError>())`, which [`MapError::of`] does for you).
+/// The [`io::Error`] has the kind of the `errno`, or [`io::ErrorKind::InvalidInput`] for an argument that was
+/// refused before any call, or [`io::ErrorKind::Unsupported`] for what this system lacks. Its own `raw_os_error`
+/// is `None`, as it is for every error that carries more than a number: ask [`MapError::errno`] (or the payload,
+/// by `error.get_ref().and_then(|inner| inner.downcast_ref::<MapError>())`, which [`MapError::of`] does for you).
 ///
 /// ```
 /// use arenite::vm::{MapError, MapOptions};

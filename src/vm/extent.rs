@@ -1,4 +1,5 @@
-//! How the bytes that were asked for lie in the pages that the kernel maps: pure arithmetic, no pointers, no calls.
+//! How the bytes that were asked for lie in the pages that the kernel maps: pure arithmetic, no pointers, no
+//! calls.
 //!
 //! ```text
 //!        file offset, rounded down                                    rounded up
@@ -11,8 +12,8 @@
 //! ```
 //!
 //! A *granule* is the unit that the kernel rounds this mapping to: a page, or a huge page. Invariants, held by
-//! [`Extent::check`]: `lead < granule`, `len > 0`, `mapped_len` is `lead + len` rounded up to a granule and no more
-//! than `isize::MAX`. Ranges that users give are in bytes of `0..len`.
+//! [`Extent::check`]: `lead < granule`, `len > 0`, `mapped_len` is `lead + len` rounded up to a granule and no
+//! more than `isize::MAX`. Ranges that users give are in bytes of `0..len`.
 #![forbid(unsafe_code)]
 
 use core::fmt;
@@ -123,8 +124,8 @@ impl Extent {
         Ok((left.check(), right.check()))
     }
 
-    /// The granules that `range` is made of, counted in bytes from the base. The edges of the range lie between two
-    /// granules or are the mapping's own: a call for them reaches no byte that was not meant.
+    /// The granules that `range` is made of, counted in bytes from the base. The edges of the range lie between
+    /// two granules or are the mapping's own: a call for them reaches no byte that was not meant.
     pub(crate) fn pages(self, range: Range<usize>) -> Result<Range<usize>, Misfit> {
         let range = self.inside(range)?;
         let edge = |at: usize| match at {
@@ -138,8 +139,8 @@ impl Extent {
         }
     }
 
-    /// The granules that hold any byte of `range`, counted in bytes from the base: for calls that do no harm to the
-    /// bytes beside the range.
+    /// The granules that hold any byte of `range`, counted in bytes from the base: for calls that do no harm to
+    /// the bytes beside the range.
     pub(crate) fn covering(self, range: Range<usize>) -> Result<Range<usize>, Misfit> {
         let range = self.inside(range)?;
         let start = align::down(self.lead + range.start, self.granule);
@@ -154,8 +155,8 @@ impl Extent {
     }
 }
 
-/// `range` with its open ends filled in from a mapping of `len` bytes. A bound past `usize::MAX` stays there, which is
-/// outside of every mapping.
+/// `range` with its open ends filled in from a mapping of `len` bytes. A bound past `usize::MAX` stays there,
+/// which is outside of every mapping.
 pub(crate) fn resolve(range: impl RangeBounds<usize>, len: usize) -> Range<usize> {
     let start = match range.start_bound() {
         Bound::Included(&at) => at,

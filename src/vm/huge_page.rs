@@ -8,9 +8,9 @@ use crate::vm::platform;
 
 /// Which huge pages a mapping is made of.
 ///
-/// They come from a pool that the administrator fills (`/proc/sys/vm/nr_hugepages`); with none free, mapping fails with
-/// an error that names them. Every length of such a mapping, for mapping, unmapping and protecting alike, is rounded to
-/// the huge page.
+/// They come from a pool that the administrator fills (`/proc/sys/vm/nr_hugepages`); with none free, mapping fails
+/// with an error that names them. Every length of such a mapping, for mapping, unmapping and protecting alike, is
+/// rounded to the huge page.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum HugePage {
     /// The kernel's default size: 2 MiB on x86-64 if nobody changed it.

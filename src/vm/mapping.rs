@@ -1,11 +1,11 @@
 //! The owner of what one `mmap` returned.
 //!
-//! A [`Mapping`] is a `Span`, which unmaps it, and what must be known to give out safe slices. References into memory
-//! promise that nobody else changes it and that it can be touched. The kernel keeps that promise only for private
-//! anonymous memory that is accessible throughout and whose contents are not about to vanish, so [`Access`] tracks
-//! exactly this, always on the safe side: it may say no where yes would do, until a call on the whole mapping settles it.
-//! Everything else is read through the pointer, or by `unsafe` slices. What takes access away, drops or moves contents
-//! takes `&mut self`: no slice is alive then.
+//! A [`Mapping`] is a `Span`, which unmaps it, and what must be known to give out safe slices. References into
+//! memory promise that nobody else changes it and that it can be touched. The kernel keeps that promise only for
+//! private anonymous memory that is accessible throughout and whose contents are not about to vanish, so
+//! [`Access`] tracks exactly this, always on the safe side: it may say no where yes would do, until a call on the
+//! whole mapping settles it. Everything else is read through the pointer, or by `unsafe` slices. What takes access
+//! away, drops or moves contents takes `&mut self`: no slice is alive then.
 //!
 //! Advice and guards stand in `paging`, with what is done to pages and leaves the range as it is.
 
@@ -23,9 +23,9 @@ use crate::vm::{platform, sys};
 
 /// An owned mapping: made by [`MapOptions`], unmapped when dropped, exactly as long as it was mapped.
 ///
-/// Lengths and ranges are in bytes, counted from the first byte that was asked for. Where a call changes pages, the edges
-/// of its range must lie between two pages or be the mapping's own; anything else is an error before any call, so that
-/// no byte outside of the range is reached.
+/// Lengths and ranges are in bytes, counted from the first byte that was asked for. Where a call changes pages,
+/// the edges of its range must lie between two pages or be the mapping's own; anything else is an error before any
+/// call, so that no byte outside of the range is reached.
 ///
 /// The child of a `fork` has its own mapping, which its copy of the owner unmaps.
 ///
@@ -92,9 +92,9 @@ impl Mapping {
         Mapping { span, kind, access: Access { readable, writable, settled: true, unguarded: true } }
     }
 
-    /// The first byte that was asked for. The pointer is good for reads and writes of [`len`](Mapping::len) bytes, as far
-    /// as the protection goes, until the mapping is dropped, shrunk, moved or split; a file that has shrunk answers with
-    /// `SIGBUS`. Memory that others share is best reached through atomics at this pointer.
+    /// The first byte that was asked for. The pointer is good for reads and writes of [`len`](Mapping::len) bytes,
+    /// as far as the protection goes, until the mapping is dropped, shrunk, moved or split; a file that has shrunk
+    /// answers with `SIGBUS`. Memory that others share is best reached through atomics at this pointer.
     #[must_use]
     pub const fn as_ptr(&self) -> *mut u8 {
         self.span.start().as_ptr()
@@ -106,8 +106,8 @@ impl Mapping {
         self.span.extent().len()
     }
 
-    /// Bytes that the kernel mapped, and that dropping unmaps: [`len`](Mapping::len) and what lies before an odd offset,
-    /// rounded up to [`page_len`](Mapping::page_len).
+    /// Bytes that the kernel mapped, and that dropping unmaps: [`len`](Mapping::len) and what lies before an odd
+    /// offset, rounded up to [`page_len`](Mapping::page_len).
     #[must_use]
     pub const fn mapped_len(&self) -> usize {
         self.span.extent().mapped_len()
@@ -126,12 +126,12 @@ impl Mapping {
     /// The contents of private anonymous memory.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`], saying why, if a slice would be unsound: the mapping is shared or of a file, not
-    /// every page is readable (whole calls of [`protect`](Mapping::protect) settle this again), a page is a
-    /// [`guard`](Mapping::guard), or contents were given up by [`Discard::Free`](crate::vm::Discard::Free) and may still
-    /// vanish (a [`purge`](Mapping::purge) of the whole settles this again).
+    /// [`io::ErrorKind::InvalidInput`], saying why, if a slice would be unsound: the mapping is shared or of a
+    /// file, not every page is readable (whole calls of [`protect`](Mapping::protect) settle this again), a page
+    /// is a [`guard`](Mapping::guard), or contents were given up by [`Discard::Free`](crate::vm::Discard::Free)
+    /// and may still vanish (a [`purge`](Mapping::purge) of the whole settles this again).
     pub fn as_slice(&self) -> io::Result<&[u8]> {
-        match self.why_no_slice(self.access.readable.then_some(()).ok_or("not readable throughout")) {
+        match self.why_no_slice(self.access.readable, "not readable throughout") {
             // SAFETY: the memory is the process's own, readable throughout and settled: `why_no_slice` has looked.
             // What could change that takes `&mut self`.
             None => Ok(unsafe { self.as_slice_unchecked() }),
@@ -145,7 +145,7 @@ impl Mapping {
     /// As for [`as_slice`](Mapping::as_slice), and if not every page is writable.
     pub fn as_mut_slice(&mut self) -> io::Result<&mut [u8]> {
         let accessible = self.access.readable && self.access.writable;
-        match self.why_no_slice(accessible.then_some(()).ok_or("not readable and writable throughout")) {
+        match self.why_no_slice(accessible, "not readable and writable throughout") {
             // SAFETY: as in `as_slice`, writable too, and borrowed mutably.
             None => Ok(unsafe { self.as_mut_slice_unchecked() }),
             Some(reason) => Err(self.no_slice(reason)),
@@ -157,36 +157,35 @@ impl Mapping {
     /// # Safety
     /// For as long as the slice lives:
     /// - every page is readable;
-    /// - nobody changes the contents. For a file or shared memory that is a promise about every other process: another one
-    ///   can write to the file at any time, also under a *private* mapping, whose pages show the file until they are
-    ///   written;
-    /// - the file is not truncated: touching what it no longer has raises `SIGBUS`. A [`Memfd`](crate::vm::Memfd) that is
-    ///   sealed against shrinking and writing keeps the last two promises.
+    /// - nobody changes the contents. For a file or shared memory that is a promise about every other process:
+    ///   another one can write to the file at any time, also under a *private* mapping, whose pages show the file
+    ///   until they are written;
+    /// - the file is not truncated: touching what it no longer has raises `SIGBUS`. A [`Memfd`](crate::vm::Memfd)
+    ///   that is sealed against shrinking and writing keeps the last two promises.
     #[must_use]
     pub const unsafe fn as_slice_unchecked(&self) -> &[u8] {
-        // SAFETY: `len` bytes from `start` lie in the span, and `len` is at most `isize::MAX`; the rest is the caller's.
+        // SAFETY: `len` bytes from `start` lie in the span, and `len` is at most `isize::MAX`; the rest is the
+        // caller's.
         unsafe { slice::from_raw_parts(self.as_ptr(), self.len()) }
     }
 
     /// The contents of any mapping, to be written.
     ///
     /// # Safety
-    /// As for [`as_slice_unchecked`](Mapping::as_slice_unchecked), every page is writable, and nobody else reads the
-    /// contents either.
+    /// As for [`as_slice_unchecked`](Mapping::as_slice_unchecked), every page is writable, and nobody else reads
+    /// the contents either.
     #[must_use]
     pub const unsafe fn as_mut_slice_unchecked(&mut self) -> &mut [u8] {
         // SAFETY: as in `as_slice_unchecked`, and the owner is borrowed mutably.
         unsafe { slice::from_raw_parts_mut(self.as_ptr(), self.len()) }
     }
 
-    fn why_no_slice(&self, accessible: Result<(), &'static str>) -> Option<&'static str> {
+    fn why_no_slice(&self, accessible: bool, otherwise: &'static str) -> Option<&'static str> {
         match self.kind {
-            Kind::Own => match accessible {
-                Err(reason) => Some(reason),
-                Ok(()) if !self.access.unguarded => Some("some pages are guards"),
-                Ok(()) if !self.access.settled => Some("contents given up by Discard::Free may still vanish"),
-                Ok(()) => None,
-            },
+            Kind::Own if !accessible => Some(otherwise),
+            Kind::Own if !self.access.unguarded => Some("some pages are guards"),
+            Kind::Own if !self.access.settled => Some("contents given up by Discard::Free may still vanish"),
+            Kind::Own => None,
             Kind::OwnUnreserved => Some("huge pages that are not reserved may be missing when touched"),
             Kind::SharedAnonymous => Some("shared: other processes can change it"),
             Kind::PrivateFile | Kind::SharedFile => Some("a file: others can change or truncate it"),
@@ -202,8 +201,8 @@ impl Mapping {
     /// Changes what may be done with the pages of `range`; `..` is all of them.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for a range outside of the mapping or with an edge inside of a page, before any
-    /// call; else what the kernel says, and then a part of the range may have changed.
+    /// [`io::ErrorKind::InvalidInput`] for a range outside of the mapping or with an edge inside of a page, before
+    /// any call; else what the kernel says, and then a part of the range may have changed.
     pub fn protect(&mut self, range: impl RangeBounds<usize>, protection: Protection) -> io::Result<()> {
         let pages = self.span.pages("mprotect", range)?;
         let done = self.span.protect(&pages, protection);
@@ -217,15 +216,15 @@ impl Mapping {
         done
     }
 
-    /// Makes the mapping `new_len` bytes long, moving it to where there is room if need be; contents move along, nothing
-    /// is copied. New pages of anonymous memory are zero; those of a file are the file's, and whether it has any is not
-    /// checked here.
+    /// Makes the mapping `new_len` bytes long, moving it to where there is room if need be; contents move along,
+    /// nothing is copied. New pages of anonymous memory are zero; those of a file are the file's, and whether it
+    /// has any is not checked here.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] for a length that is less than [`len`](Mapping::len) or too large;
     /// [`io::ErrorKind::Unsupported`] for shared anonymous memory, whose object cannot grow (use a
-    /// [`Memfd`](crate::vm::Memfd)), and on systems that cannot do it; else what the kernel says: it refuses for huge
-    /// pages and for a mapping whose pages differ in protection or advice. The mapping is as before then.
+    /// [`Memfd`](crate::vm::Memfd)), and on systems that cannot do it; else what the kernel says: it refuses for
+    /// huge pages and for a mapping whose pages differ in protection or advice. The mapping is as before then.
     pub fn grow(&mut self, new_len: usize) -> io::Result<()> {
         self.resize(new_len, true)
     }
@@ -255,7 +254,8 @@ impl Mapping {
             };
             to = moved.map_err(|errno| MapError::os("mremap", arguments, errno))?;
         }
-        // SAFETY: the kernel has the pages at `to` now, `new.mapped_len()` bytes of them, and none at the old place.
+        // SAFETY: the kernel has the pages at `to` now, `new.mapped_len()` bytes of them, and none at the old
+        // place.
         unsafe { self.span.become_range(to, new) };
         Ok(())
     }
@@ -277,7 +277,8 @@ impl Mapping {
     fn unmap_tail(&mut self, new: Extent) -> Result<(), crate::vm::Errno> {
         let base = self.span.base();
         let tail = self.span.extent().mapped_len() - new.mapped_len();
-        // SAFETY: the tail is the span's, and with `&mut self` no reference into it is alive. The span gives it up.
+        // SAFETY: the tail is the span's, and with `&mut self` no reference into it is alive. The span gives it
+        // up.
         unsafe {
             if tail > 0 {
                 sys::unmap(base.add(new.mapped_len()).as_ptr(), tail)?;
@@ -287,8 +288,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Cuts the mapping in two: this owner keeps `0..at`, the new one has the rest. No call is made, and each unmaps its
-    /// own part.
+    /// Cuts the mapping in two: this owner keeps `0..at`, the new one has the rest. No call is made, and each
+    /// unmaps its own part.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] if `at` is not between two pages, or one part would be empty.

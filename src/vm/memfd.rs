@@ -41,7 +41,8 @@ pub struct Memfd(OwnedFd);
 pub struct Seals(i32);
 
 impl Memfd {
-    /// A memfd of `len` bytes, all zero, which may be sealed. The name shows in `/proc/self/maps` and need not be unique.
+    /// A memfd of `len` bytes, all zero, which may be sealed. The name shows in `/proc/self/maps` and need not be
+    /// unique.
     ///
     /// # Errors
     /// What the kernel says: [`io::ErrorKind::InvalidInput`] for a name of more than 249 bytes.
@@ -52,8 +53,8 @@ impl Memfd {
     /// A memfd made of huge pages from the kernel's pool, `len` rounded up to them.
     ///
     /// # Errors
-    /// As for [`new`](Memfd::new); [`io::ErrorKind::Unsupported`], naming the size, where the kernel has none such. That
-    /// the pool has too few free shows when it is mapped.
+    /// As for [`new`](Memfd::new); [`io::ErrorKind::Unsupported`], naming the size, where the kernel has none
+    /// such. That the pool has too few free shows when it is mapped.
     pub fn with_huge_pages(name: &CStr, len: u64, size: HugePage) -> io::Result<Memfd> {
         Memfd::create(name, len, Some(size))
     }
@@ -118,8 +119,8 @@ impl Memfd {
     /// Adds seals.
     ///
     /// # Errors
-    /// What the kernel says: [`io::ErrorKind::ResourceBusy`] for [`Seals::WRITE`] while a shared writable mapping exists,
-    /// [`io::ErrorKind::PermissionDenied`] after [`Seals::SEAL`].
+    /// What the kernel says: [`io::ErrorKind::ResourceBusy`] for [`Seals::WRITE`] while a shared writable mapping
+    /// exists, [`io::ErrorKind::PermissionDenied`] after [`Seals::SEAL`].
     pub fn seal(&self, seals: Seals) -> io::Result<()> {
         platform::add_seals(self.as_fd(), seals.0).map_err(|errno| {
             let arguments = format_args!("fd={}, F_ADD_SEALS, {seals:?}", self.0.as_raw_fd());

@@ -8,10 +8,10 @@
 //! | advise, drop contents | [`Advice`], [`Discard`], [`ForkAdvice`], [`Mapping::purge`] |
 //! | see why a call failed | [`MapError`], inside of each [`io::Error`](std::io::Error) |
 //!
-//! An owner unmaps exactly what was mapped. Lengths, offsets and ranges are in bytes and keep what was asked; the kernel's
-//! rounding, to pages or huge pages, stays inside. What is wrong with an argument is an error that names it, before any
-//! call. What drops or moves contents, or takes access away, takes `&mut`. Private anonymous memory can be read as a safe
-//! slice; everything that somebody else can change or truncate cannot.
+//! An owner unmaps exactly what was mapped. Lengths, offsets and ranges are in bytes and keep what was asked; the
+//! kernel's rounding, to pages or huge pages, stays inside. What is wrong with an argument is an error that names
+//! it, before any call. What drops or moves contents, or takes access away, takes `&mut`. Private anonymous memory
+//! can be read as a safe slice; everything that somebody else can change or truncate cannot.
 //!
 //! ```
 //! use arenite::vm::{Flush, MapOptions, Sharing};

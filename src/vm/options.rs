@@ -1,12 +1,12 @@
 //! What to map: every argument of `mmap`, typed, and the checks that come before the call.
 //!
-//! [`MapOptions`] is plain data. [`MapOptions::request`] turns it into one call: it asks the file for its page size and
-//! its end, rounds (in `extent`), and refuses what is wrong without having changed anything. A replacement inside of a
-//! [`Reservation`](crate::vm::Reservation) is made from the same request.
+//! [`MapOptions`] is plain data. [`MapOptions::request`] turns it into one call: it asks the file for its page
+//! size and its end, rounds (in `extent`), and refuses what is wrong without having changed anything. A
+//! replacement inside of a [`Reservation`](crate::vm::Reservation) is made from the same request.
 //!
-//! Left out on purpose: `MAP_GROWSDOWN`, whose mappings grow beyond what their owner unmaps; `MAP_FIXED` outside of a
-//! reservation, which can replace memory that somebody else uses; `MAP_UNINITIALIZED` and `MAP_32BIT`, which no
-//! current system needs.
+//! Left out on purpose: `MAP_GROWSDOWN`, whose mappings grow beyond what their owner unmaps; `MAP_FIXED` outside
+//! of a reservation, which can replace memory that somebody else uses; `MAP_UNINITIALIZED` and `MAP_32BIT`, which
+//! no current system needs.
 
 use core::fmt;
 use core::ptr;
@@ -31,8 +31,8 @@ pub enum Address {
     KernelChoice,
     /// Near this address if there is room, else anywhere.
     Hint(usize),
-    /// The first page exactly here, or an error of kind [`io::ErrorKind::AlreadyExists`] if anything is mapped in the
-    /// way: nothing is ever replaced. A multiple of the page size.
+    /// The first page exactly here, or an error of kind [`io::ErrorKind::AlreadyExists`] if anything is mapped in
+    /// the way: nothing is ever replaced. A multiple of the page size.
     Exact(usize),
 }
 
@@ -90,8 +90,8 @@ pub(crate) struct Request<'a> {
 }
 
 impl MapOptions {
-    /// `len` bytes (not pages: the kernel's rounding stays inside), readable and writable, private, at an address of the
-    /// kernel's choice.
+    /// `len` bytes (not pages: the kernel's rounding stays inside), readable and writable, private, at an address
+    /// of the kernel's choice.
     pub const fn new(len: usize) -> MapOptions {
         MapOptions {
             len,
@@ -121,8 +121,8 @@ impl MapOptions {
         })
     }
 
-    /// Where the mapping goes. With an odd [`offset`](MapOptions::offset) this is the address of the first page, and the
-    /// pointer lies behind it.
+    /// Where the mapping goes. With an odd [`offset`](MapOptions::offset) this is the address of the first page,
+    /// and the pointer lies behind it.
     pub const fn address(mut self, address: Address) -> MapOptions {
         self.address = address;
         self
@@ -146,15 +146,15 @@ impl MapOptions {
         self
     }
 
-    /// Maps also what lies past the end of the file, where touching a whole page raises `SIGBUS` until the file has
-    /// grown. Without this, such a range is an error.
+    /// Maps also what lies past the end of the file, where touching a whole page raises `SIGBUS` until the file
+    /// has grown. Without this, such a range is an error.
     pub const fn past_end(mut self) -> MapOptions {
         self.past_end = true;
         self
     }
 
-    /// Charges nothing for the memory in advance (`MAP_NORESERVE`): the process may be killed when it touches more than
-    /// there is.
+    /// Charges nothing for the memory in advance (`MAP_NORESERVE`): the process may be killed when it touches more
+    /// than there is.
     pub const fn no_reserve(mut self) -> MapOptions {
         self.no_reserve = true;
         self
@@ -167,8 +167,8 @@ impl MapOptions {
         self
     }
 
-    /// Locks all pages into memory (`MAP_LOCKED`). Only the limit is checked: that a page could not be read in is not
-    /// reported; [`Mapping::lock`] reports it.
+    /// Locks all pages into memory (`MAP_LOCKED`). Only the limit is checked: that a page could not be read in is
+    /// not reported; [`Mapping::lock`] reports it.
     pub const fn locked(mut self) -> MapOptions {
         self.locked = true;
         self
@@ -180,8 +180,8 @@ impl MapOptions {
         self
     }
 
-    /// Takes huge pages from the kernel's pool (`MAP_HUGETLB`). All lengths are rounded to them. A file needs no such
-    /// flag: one that is made of huge pages is recognised, and any other is refused with the flag.
+    /// Takes huge pages from the kernel's pool (`MAP_HUGETLB`). All lengths are rounded to them. A file needs no
+    /// such flag: one that is made of huge pages is recognised, and any other is refused with the flag.
     pub const fn huge_pages(mut self, size: HugePage) -> MapOptions {
         self.huge_pages = Some(size);
         self
@@ -191,20 +191,21 @@ impl MapOptions {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`], naming the argument, for a length that is zero or too large, an
-    /// [`Address::Exact`] that is no multiple of the page size, or an offset; [`io::ErrorKind::Unsupported`], naming the
-    /// flag, for one that this system lacks; else what the kernel says, naming the flag if it was about one.
-    /// Nothing has changed then.
+    /// [`Address::Exact`] that is no multiple of the page size, or an offset; [`io::ErrorKind::Unsupported`],
+    /// naming the flag, for one that this system lacks; else what the kernel says, naming the flag if it was about
+    /// one. Nothing has changed then.
     pub fn map_anonymous(&self) -> io::Result<Mapping> {
         self.map(Backing::Anonymous)
     }
 
-    /// Maps a file, a memfd, a device: anything with a descriptor that the kernel can map. The descriptor may be closed
-    /// afterwards.
+    /// Maps a file, a memfd, a device: anything with a descriptor that the kernel can map. The descriptor may be
+    /// closed afterwards.
     ///
     /// # Errors
-    /// As for [`MapOptions::map_anonymous`] (an offset is fine here). A range of a regular file or memfd that is not
-    /// wholly inside of it is [`io::ErrorKind::InvalidInput`], unless [`MapOptions::past_end`] was asked for; the
-    /// message names offset, length and file length. A device knows its own end, and the kernel's word on it is passed on.
+    /// As for [`MapOptions::map_anonymous`] (an offset is fine here). A range of a regular file or memfd that is
+    /// not wholly inside of it is [`io::ErrorKind::InvalidInput`], unless [`MapOptions::past_end`] was asked for;
+    /// the message names offset, length and file length. A device knows its own end, and the kernel's word on it
+    /// is passed on.
     ///
     /// ```
     /// use arenite::vm::{MapOptions, Memfd, Sharing};

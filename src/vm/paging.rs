@@ -1,5 +1,5 @@
-//! What can be done to a mapping's pages without changing its range: advice, dropping contents, guards, locking, flushing,
-//! asking what is in memory, naming.
+//! What can be done to a mapping's pages without changing its range: advice, dropping contents, guards, locking,
+//! flushing, asking what is in memory, naming.
 //!
 //! Calls that leave contents and access alone take `&self`; those that do not take `&mut self` and keep
 //! [`Access`](crate::vm::mapping) true.
@@ -28,15 +28,15 @@ impl Mapping {
     /// Gives advice about `range`. Its contents stay.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for a range outside of the mapping or with an edge inside of a page, before any
-    /// call; [`io::ErrorKind::Unsupported`] for advice that this system or kernel lacks or that is not for such a mapping,
-    /// naming it; else what the kernel says.
+    /// [`io::ErrorKind::InvalidInput`] for a range outside of the mapping or with an edge inside of a page, before
+    /// any call; [`io::ErrorKind::Unsupported`] for advice that this system or kernel lacks or that is not for
+    /// such a mapping, naming it; else what the kernel says.
     pub fn advise(&self, range: impl RangeBounds<usize>, advice: Advice) -> io::Result<()> {
         self.span.advise(range, advice)
     }
 
-    /// Drops the contents of `range`; see [`Discard`] for what is there afterwards. After [`Discard::Free`] there are no
-    /// safe slices until the whole mapping is purged.
+    /// Drops the contents of `range`; see [`Discard`] for what is there afterwards. After [`Discard::Free`] there
+    /// are no safe slices until the whole mapping is purged.
     ///
     /// # Errors
     /// As for [`advise`](Mapping::advise).
@@ -45,7 +45,8 @@ impl Mapping {
         let number = platform::discard_number(discard);
         // Even if the call fails: it may have done a part.
         self.access.settled &= discard != Discard::Free || pages.len == 0 || number.is_none();
-        // SAFETY: the pages are this mapping's, their contents may go, and with `&mut self` no slice of them is alive.
+        // SAFETY: the pages are this mapping's, their contents may go, and with `&mut self` no slice of them is
+        // alive.
         unsafe { pages.advise(number, &discard) }
     }
 
@@ -54,8 +55,18 @@ impl Mapping {
     ///
     /// # Errors
     /// As for [`advise`](Mapping::advise). Mappings of files are [`io::ErrorKind::Unsupported`]: say by
-    /// [`discard`](Mapping::discard) whether the file's contents are to come back or to go too. So are pages that are
-    /// locked: see [`Discard::DontNeedLocked`].
+    /// [`discard`](Mapping::discard) whether the file's contents are to come back or to go too. So are pages that
+    /// are locked: see [`Discard::DontNeedLocked`].
+    ///
+    /// No slice outlives its contents:
+    /// ```compile_fail,E0502
+    /// # fn purge_under_a_slice(mut mapping: arenite::vm::Mapping) -> std::io::Result<()> {
+    /// let slice = mapping.as_slice()?;
+    /// mapping.purge(..)?;
+    /// assert_eq!(slice[0], 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn purge(&mut self, range: impl RangeBounds<usize>) -> io::Result<()> {
         let (number, refusal) = match self.kind() {
             Kind::Own | Kind::OwnUnreserved => (platform::ZEROING_ADVICE, None),
@@ -69,8 +80,9 @@ impl Mapping {
         Ok(())
     }
 
-    /// Drops the contents of `range` and makes each touch of it raise `SIGSEGV`, without a mapping of its own for the
-    /// kernel to keep (Linux 6.13). There are no safe slices until the whole mapping is [`unguard`](Mapping::unguard)ed.
+    /// Drops the contents of `range` and makes each touch of it raise `SIGSEGV`, without a mapping of its own for
+    /// the kernel to keep (Linux 6.13). There are no safe slices until the whole mapping is
+    /// [`unguard`](Mapping::unguard)ed.
     ///
     /// # Errors
     /// As for [`advise`](Mapping::advise).
@@ -100,9 +112,9 @@ impl Mapping {
     /// Says what the child of a `fork` sees of `range`.
     ///
     /// # Safety
-    /// In a child that does not have the range ([`ForkAdvice::DontFork`]), nothing touches it, and this owner is not
-    /// dropped or otherwise called: the addresses may belong to somebody else there. In a child that has it wiped, nothing
-    /// relies on a slice taken before.
+    /// In a child that does not have the range ([`ForkAdvice::DontFork`]), nothing touches it, and this owner is
+    /// not dropped or otherwise called: the addresses may belong to somebody else there. In a child that has it
+    /// wiped, nothing relies on a slice taken before.
     ///
     /// # Errors
     /// As for [`advise`](Mapping::advise).
@@ -115,8 +127,8 @@ impl Mapping {
     /// Reads `range` in and keeps it in memory until [`unlock`](Mapping::unlock).
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for a range outside of the mapping or with an edge inside of a page, before any
-    /// call; else what the kernel says, naming `RLIMIT_MEMLOCK` where that is the reason.
+    /// [`io::ErrorKind::InvalidInput`] for a range outside of the mapping or with an edge inside of a page, before
+    /// any call; else what the kernel says, naming `RLIMIT_MEMLOCK` where that is the reason.
     pub fn lock(&self, range: impl RangeBounds<usize>) -> io::Result<()> {
         let pages = self.span.pages("mlock", range)?;
         // SAFETY: the pages are this mapping's.
@@ -145,11 +157,13 @@ impl Mapping {
             .map_err(|errno| MapError::os("munlock", &pages, errno))
     }
 
-    /// Writes what has changed in `range` to the file. Any range of bytes will do: the pages that hold them are written.
+    /// Writes what has changed in `range` to the file. Any range of bytes will do: the pages that hold them are
+    /// written.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for a range outside of the mapping; [`io::ErrorKind::Unsupported`] for a private
-    /// mapping, whose writes never reach the file; else what the kernel says, such as an error of the disk.
+    /// [`io::ErrorKind::InvalidInput`] for a range outside of the mapping; [`io::ErrorKind::Unsupported`] for a
+    /// private mapping, whose writes never reach the file; else what the kernel says, such as an error of the
+    /// disk.
     pub fn flush(&self, range: impl RangeBounds<usize>, flush: Flush) -> io::Result<()> {
         let pages = self.span.covering("msync", range)?;
         let flags = match flush {
@@ -167,13 +181,13 @@ impl Mapping {
             .map_err(|errno| MapError::os("msync", arguments, errno))
     }
 
-    /// Which pages that hold bytes of `range` are in memory, in order: one answer for each page of
-    /// [`page_size`] bytes, also under huge pages. Old news when it arrives, unless the pages are locked. For a file that
-    /// the process could not write to, the kernel says that all are.
+    /// Which pages that hold bytes of `range` are in memory, in order: one answer for each [`page_size`] bytes (of
+    /// a huge page, as many answers as fit into it). Old news when it arrives, unless the pages are locked. For a
+    /// file that the process could not write to, the kernel says that all are.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for a range outside of the mapping; [`io::ErrorKind::Unsupported`] where the
-    /// system cannot tell.
+    /// [`io::ErrorKind::InvalidInput`] for a range outside of the mapping; [`io::ErrorKind::Unsupported`] where
+    /// the system cannot tell.
     pub fn residency(&self, range: impl RangeBounds<usize>) -> io::Result<Vec<bool>> {
         let mut answers = Vec::new();
         self.each_page(range, |resident| answers.push(resident))?;
@@ -212,9 +226,9 @@ impl Mapping {
     /// Names anonymous memory: `/proc/self/maps` shows `[anon:name]` (Linux 5.17, if it was built so).
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for a name that the kernel would refuse: it has at most 79 bytes, printable ASCII
-    /// and none of ``[ ] \ $ ` ``. [`io::ErrorKind::Unsupported`] where the kernel has no names, or none for a mapping of
-    /// this kind (that of a file shows the file).
+    /// [`io::ErrorKind::InvalidInput`] for a name that the kernel would refuse: it has at most 79 bytes, printable
+    /// ASCII and none of ``[ ] \ $ ` ``. [`io::ErrorKind::Unsupported`] where the kernel has no names, or none for
+    /// a mapping of this kind (that of a file shows the file).
     pub fn set_name(&self, name: &CStr) -> io::Result<()> {
         let bytes = name.to_bytes();
         let arguments = format_args!("addr={:p}, len={}, name={name:?}", self.span.base(), self.mapped_len());

@@ -4,8 +4,8 @@ use core::fmt;
 
 /// What the process may do with the pages: the combinations of read, write and execute that mean something.
 ///
-/// Write without read is left out: the page tables of x86-64 and aarch64 cannot say it, and the kernel grants reading
-/// too.
+/// Write without read is left out: the page tables of x86-64 and aarch64 cannot say it, and the kernel grants
+/// reading too.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Protection {
     /// No access. Touching the pages raises `SIGSEGV`.

@@ -1,9 +1,9 @@
 //! Address space that is held first and filled later.
 //!
 //! A [`Reservation`] owns its whole range from reserving to releasing, whatever is in it: parts that are only held
-//! (no access, nothing charged), parts that are committed, parts that show a file. Because it owns the range, it is the
-//! one place where a mapping may replace another (`MAP_FIXED`). It gives out pointers and no slices: what a part is at
-//! the moment is the caller's to know.
+//! (no access, nothing charged), parts that are committed, parts that show a file. Because it owns the range, it
+//! is the one place where a mapping may replace another (`MAP_FIXED`). It gives out pointers and no slices: what a
+//! part is at the moment is the caller's to know.
 
 use core::mem::ManuallyDrop;
 use core::ops::RangeBounds;
@@ -22,8 +22,8 @@ use crate::vm::sys::{self, MapCall};
 
 /// Reserved address space: committed and decommitted in parts, released when dropped.
 ///
-/// Ranges are in bytes from the start; their edges must lie between two pages or be the reservation's own. Anything else is
-/// an error before any call.
+/// Ranges are in bytes from the start; their edges must lie between two pages or be the reservation's own.
+/// Anything else is an error before any call.
 ///
 /// ```
 /// use arenite::vm::Reservation;
@@ -39,7 +39,8 @@ use crate::vm::sys::{self, MapCall};
 #[derive(Debug)]
 pub struct Reservation {
     span: ManuallyDrop<Span>,
-    /// A part of the range was lost to the kernel's failure, and may belong to somebody else: no call is made any more.
+    /// A part of the range was lost to the kernel's failure, and may belong to somebody else: no call is made any
+    /// more.
     lost: bool,
 }
 
@@ -56,7 +57,8 @@ impl Reservation {
     /// Reserves `len` bytes, rounded up to pages.
     ///
     /// # Errors
-    /// As for [`new`](Reservation::new), and for an [`Address::Exact`] that is no multiple of the page size or occupied.
+    /// As for [`new`](Reservation::new), and for an [`Address::Exact`] that is no multiple of the page size or
+    /// occupied.
     pub fn at(address: Address, len: usize) -> io::Result<Reservation> {
         let options = MapOptions::new(len).address(address).protection(Protection::None);
         let span = ManuallyDrop::new(options.request(Backing::Anonymous)?.map()?);
@@ -81,18 +83,19 @@ impl Reservation {
         self.span.extent().mapped_len()
     }
 
-    /// Makes `range` readable and writable, and charges it to the process. What is new reads as zero; what was committed
-    /// stays.
+    /// Makes `range` readable and writable, and charges it to the process. What is new reads as zero; what was
+    /// committed stays.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidInput`] for a range outside of the reservation or with an edge inside of a page, before any
-    /// call; else what the kernel says, [`io::ErrorKind::OutOfMemory`] where it will not promise as much.
+    /// [`io::ErrorKind::InvalidInput`] for a range outside of the reservation or with an edge inside of a page,
+    /// before any call; else what the kernel says, [`io::ErrorKind::OutOfMemory`] where it will not promise as
+    /// much.
     pub fn commit(&self, range: impl RangeBounds<usize>) -> io::Result<()> {
         self.span.protect(&self.pages("mprotect", range)?, Protection::ReadWrite)
     }
 
-    /// Makes `range` inaccessible again, drops its contents (or the file's mapping that was put there) and charges nothing
-    /// for it.
+    /// Makes `range` inaccessible again, drops its contents (or the file's mapping that was put there) and charges
+    /// nothing for it.
     ///
     /// # Errors
     /// As for [`commit`](Reservation::commit).
@@ -109,8 +112,8 @@ impl Reservation {
         })
     }
 
-    /// Drops the contents of `range`, which is committed: it stays so, reads as zero, and takes no memory until it is
-    /// written again.
+    /// Drops the contents of `range`, which is committed: it stays so, reads as zero, and takes no memory until it
+    /// is written again.
     ///
     /// # Errors
     /// As for [`commit`](Reservation::commit); [`io::ErrorKind::Unsupported`] on systems that cannot do it.
@@ -137,12 +140,13 @@ impl Reservation {
         self.span.advise(range, advice)
     }
 
-    /// Puts anonymous memory at byte `at`, in place of whatever is there, and returns its first byte. The reservation
-    /// owns it.
+    /// Puts anonymous memory at byte `at`, in place of whatever is there, and returns its first byte. The
+    /// reservation owns it.
     ///
     /// # Errors
-    /// What [`MapOptions::map_anonymous`] refuses; [`io::ErrorKind::InvalidInput`] also for an `at` that is not between
-    /// two pages, for a length that does not fit behind it, and for options with an address. Nothing has changed then.
+    /// What [`MapOptions::map_anonymous`] refuses; [`io::ErrorKind::InvalidInput`] also for an `at` that is not
+    /// between two pages, for a length that does not fit behind it, and for options with an address. Nothing has
+    /// changed then.
     pub fn replace_anonymous(&mut self, at: usize, options: &MapOptions) -> io::Result<NonNull<u8>> {
         self.replace_with(at, options, Backing::Anonymous)
     }
@@ -218,9 +222,10 @@ impl Reservation {
         debug_assert!(call.addr.addr() + call.len <= self.span.base().addr().get() + self.mapped_len());
         // SAFETY: the range lies inside of the reservation, which gives out no slices and is borrowed mutably.
         let Err(errno) = (unsafe { sys::map(call) }) else { return Ok(()) };
-        // The kernel refuses before it touches the old pages, or (out of memory for its own records, and in drivers) when
-        // they are gone. Then the hole must be closed before somebody else maps into it. That something is in the way
-        // means that the old pages are: it would take another thread's mapping between these two calls to be wrong.
+        // The kernel refuses before it touches the old pages, or (out of memory for its own records, and in
+        // drivers) when they are gone. Then the hole must be closed before somebody else maps into it. That
+        // something is in the way means that the old pages are: it would take another thread's mapping between
+        // these two calls to be wrong.
         let closed = sys::reserve_at(call.addr, call.len);
         self.lost |= !matches!(closed, Ok(()) | Err(Errno(libc::EEXIST)));
         Err(errno)

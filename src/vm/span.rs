@@ -1,9 +1,9 @@
 //! A range of addresses that the kernel gave: what both owners, [`Mapping`](crate::vm::Mapping) and
 //! [`Reservation`](crate::vm::Reservation), are made of.
 //!
-//! Invariant: `base..base + extent.mapped_len()` is mapped and belongs to this span alone, from its making until its drop
-//! unmaps exactly that. Every call on a part of it goes through [`Span::pages`] or [`Span::covering`], which check the
-//! range first: no call can reach a neighbour.
+//! Invariant: `base..base + extent.mapped_len()` is mapped and belongs to this span alone, from its making until
+//! its drop unmaps exactly that. Every call on a part of it goes through [`Span::pages`] or [`Span::covering`],
+//! which check the range first: no call can reach a neighbour.
 
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -42,8 +42,8 @@ pub(crate) struct Pages {
 
 impl Span {
     /// # Safety
-    /// `base..base + extent.mapped_len()` is mapped, `base` lies at a multiple of the granule, and the range belongs to
-    /// the caller, who gives it away.
+    /// `base..base + extent.mapped_len()` is mapped, `base` lies at a multiple of the granule, and the range
+    /// belongs to the caller, who gives it away.
     pub(crate) unsafe fn new(base: NonNull<u8>, extent: Extent) -> Span {
         debug_assert!(base.addr().get().is_multiple_of(extent.granule()));
         Span { base, extent }
@@ -68,8 +68,8 @@ impl Span {
         pages.len == self.extent.mapped_len()
     }
 
-    /// The pages of `range`, whose edges lie between two of them; else an error that names it. `call` is what is to be
-    /// done with them.
+    /// The pages of `range`, whose edges lie between two of them; else an error that names it. `call` is what is
+    /// to be done with them.
     pub(crate) fn pages(&self, call: &'static str, range: impl RangeBounds<usize>) -> io::Result<Pages> {
         self.checked(call, resolve(range, self.extent.len()), Extent::pages)
     }
@@ -102,8 +102,8 @@ impl Span {
 
     /// `mprotect`.
     pub(crate) fn protect(&self, pages: &Pages, protection: Protection) -> io::Result<()> {
-        // SAFETY: the pages are this span's. That no reference into them asks for more is up to the owner, which takes
-        // `&mut self` for this or gives out no references.
+        // SAFETY: the pages are this span's. That no reference into them asks for more is up to the owner, which
+        // takes `&mut self` for this or gives out no references.
         pages.call(|base, len| unsafe { sys::protect(base, len, protection.raw()) }).map_err(|errno| {
             MapError::os("mprotect", format_args!("{pages}, protection={protection}"), errno)
         })
@@ -151,7 +151,8 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        // An error (the kernel has no room to split its own records) leaves the range mapped: nobody else can be hurt.
+        // An error (the kernel has no room to split its own records) leaves the range mapped: nobody else can be
+        // hurt.
         // SAFETY: the span owns the range, and it ends here.
         let _ = unsafe { sys::unmap(self.base.as_ptr(), self.extent.mapped_len()) };
     }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 
 use arenite::vm::{MapError, Mapping, page_size};
@@ -27,7 +27,9 @@ pub(crate) fn pattern(len: usize) -> Vec<u8> {
 }
 
 pub(crate) fn contents_of(file: &File) -> Vec<u8> {
-    fs::read(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap()
+    let mut contents = vec![0; file.metadata().unwrap().len() as usize];
+    file.read_exact_at(&mut contents, 0).unwrap();
+    contents
 }
 
 /// The bytes of any mapping.
@@ -178,6 +180,7 @@ fn line_holds(line: &str, addr: usize) -> bool {
 }
 
 /// Takes the rights of root away, with which limits do not count, and sets the limit on locked memory.
+#[cfg(target_os = "linux")]
 pub(crate) fn limit_locked_memory(bytes: u64) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
     // SAFETY: plain numbers; the process is a test's own.

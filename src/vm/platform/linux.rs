@@ -34,7 +34,8 @@ pub(crate) fn wake_one(word: &AtomicU32) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
 }
 
-/// Milliseconds of a clock that only goes forward, a few milliseconds coarse; no system call where the vDSO has it.
+/// Milliseconds of a clock that only goes forward, a few milliseconds coarse; no system call where the vDSO has
+/// it.
 pub(crate) fn now_ms() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel fills the struct that it is given.
