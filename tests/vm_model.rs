@@ -44,14 +44,16 @@ struct Shadowed {
     mapping: Mapping,
     /// What the pages hold, to the end of the last one.
     shadow: Vec<u8>,
-    /// Whether all pages are the same for the kernel, which then can grow them.
-    uniform: bool,
+    /// Whether all pages are accessible.
+    accessible: bool,
+    /// Whether no part was ever protected by itself: then the kernel holds the mapping in one piece and can grow it.
+    whole: bool,
 }
 
 impl Shadowed {
     fn map(len: usize) -> Shadowed {
         let mapping = MapOptions::new(len).map_anonymous().unwrap();
-        Shadowed { shadow: vec![0; mapping.mapped_len()], mapping, uniform: true }
+        Shadowed { shadow: vec![0; mapping.mapped_len()], mapping, accessible: true, whole: true }
     }
 
     /// The bytes of some whole pages, the last of which may be the short one.
@@ -74,7 +76,7 @@ impl Shadowed {
         if let Ok(slice) = self.mapping.as_slice() {
             assert!(slice == &self.shadow[..len], "contents differ from the shadow");
         }
-        assert!(self.uniform <= self.mapping.as_slice().is_ok());
+        assert_eq!(self.accessible, self.mapping.as_slice().is_ok());
     }
 }
 
@@ -107,20 +109,24 @@ fn run(calls: Vec<Call>) {
             Call::Protect { owner, pages } => {
                 let it = &mut owners[owner % count];
                 let range = it.range(pages);
-                it.uniform &= range.is_empty();
+                it.accessible &= range.is_empty();
+                it.whole &= range.is_empty();
                 it.mapping.protect(range, Protection::None).unwrap();
             }
             Call::Unprotect { owner } => {
                 let it = &mut owners[owner % count];
                 it.mapping.protect(.., Protection::ReadWrite).unwrap();
-                it.uniform = true;
+                it.accessible = true;
             }
             Call::Grow { owner, by } => {
                 let it = &mut owners[owner % count];
                 let new_len = it.mapping.len() + by;
                 match it.mapping.grow(new_len) {
                     Ok(()) => it.shadow.resize(it.mapping.mapped_len(), 0),
-                    Err(error) => assert!(!it.uniform, "{error}"),
+                    Err(error) => {
+                        assert!(!it.whole, "{error}");
+                        says(&error.to_string(), &["mremap(", "holds the mapping in pieces"]);
+                    }
                 }
             }
             Call::Shrink { owner, to } => {
@@ -132,8 +138,8 @@ fn run(calls: Vec<Call>) {
                 let it = &mut owners[owner % count];
                 if let Ok(mapping) = it.mapping.split_off(cut * page) {
                     let shadow = it.shadow.split_off(cut * page);
-                    let uniform = it.uniform;
-                    owners.push(Shadowed { mapping, shadow, uniform });
+                    let (accessible, whole) = (it.accessible, it.whole);
+                    owners.push(Shadowed { mapping, shadow, accessible, whole });
                 }
             }
             Call::Drop { owner } => drop(owners.swap_remove(owner % count)),

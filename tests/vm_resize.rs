@@ -84,6 +84,16 @@ fn shared_anonymous_memory_does_not_grow() {
 }
 
 #[test]
+fn what_the_kernel_holds_in_pieces_does_not_grow() {
+    let page = page_size();
+    let mut mapping = filled(2);
+    mapping.protect(page.., Protection::Read).unwrap();
+    let text = failed_with(mapping.grow(5 * page), libc::EFAULT);
+    says(&text, &["mremap(", &format!("new_len={}", 5 * page), "holds the mapping in pieces"]);
+    assert_eq!(mapping.as_slice().unwrap(), pattern(2 * page));
+}
+
+#[test]
 fn shrinking_unmaps_the_tail() {
     alone("shrinking_unmaps_the_tail", || {
         let page = page_size();

@@ -217,14 +217,15 @@ impl Mapping {
     }
 
     /// Makes the mapping `new_len` bytes long, moving it to where there is room if need be; contents move along,
-    /// nothing is copied. New pages of anonymous memory are zero; those of a file are the file's, and whether it
-    /// has any is not checked here.
+    /// nothing is copied. New pages of anonymous memory are zero; those of a file are the file's, and whether it has
+    /// any is not checked here.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`] for a length that is less than [`len`](Mapping::len) or too large;
     /// [`io::ErrorKind::Unsupported`] for shared anonymous memory, whose object cannot grow (use a
-    /// [`Memfd`](crate::vm::Memfd)), and on systems that cannot do it; else what the kernel says: it refuses for
-    /// huge pages and for a mapping whose pages differ in protection or advice. The mapping is as before then.
+    /// [`Memfd`](crate::vm::Memfd)), and on systems that cannot do it; else what the kernel says. It refuses for huge
+    /// pages, and for a mapping that it holds in pieces: once parts of it differed in protection or advice, this may
+    /// stay so when they are alike again. The mapping is as before then.
     pub fn grow(&mut self, new_len: usize) -> io::Result<()> {
         self.resize(new_len, true)
     }
@@ -252,7 +253,13 @@ impl Mapping {
             let moved = unsafe {
                 platform::resize_range(base.as_ptr(), old.mapped_len(), new.mapped_len(), may_move)
             };
-            to = moved.map_err(|errno| MapError::os("mremap", arguments, errno))?;
+            to = moved.map_err(|errno| match errno.0 {
+                libc::EFAULT => {
+                    let reason = "the kernel holds the mapping in pieces, and grows only whole ones";
+                    MapError::os_because("mremap", arguments, errno, errno.kind(), reason)
+                }
+                _ => MapError::os("mremap", arguments, errno),
+            })?;
         }
         // SAFETY: the kernel has the pages at `to` now, `new.mapped_len()` bytes of them, and none at the old
         // place.
