@@ -215,8 +215,8 @@ mod tests {
     #[test]
     fn bytes_keep_their_column() {
         let lines = [0, 1023, 1024, 1536, 10 << 20, 3 << 30, u64::MAX].map(|n| format!("{:>12}|", Bytes(n)));
-        assert_eq!(lines[0], "        0 B  |");
+        assert_eq!(lines[0], "       0 B  |");
         assert_eq!(lines[3], "    1.50 KiB|");
-        assert!(lines[1..6].iter().all(|line| line.len() == 13), "{lines:?}");
+        assert!(lines[..6].iter().all(|line| line.len() == 13), "{lines:?}");
     }
 }
