@@ -187,7 +187,6 @@ impl Regions {
         }
     }
 
-    #[expect(clippy::mut_from_ref, reason = "private, and each caller uses one region at a time")]
     fn iter<'a>(&self) -> impl Iterator<Item = &'a mut Region> + use<'a> {
         let mut next = self.head;
         core::iter::from_fn(move || {

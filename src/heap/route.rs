@@ -140,7 +140,7 @@ impl Cache {
         unsafe {
             match Segment::kind_at(block) {
                 Kind::Class(class) if class.index() < SizeClass::SMALL => {
-                    self.push(options, class, block.as_ptr())
+                    self.push(options, class, block.as_ptr());
                 }
                 kind => free_large_of(block, kind),
             }
@@ -233,8 +233,8 @@ impl Cache {
 /// As for [`Cache::free`], for a layout that is not small.
 #[inline(never)]
 unsafe fn free_large(block: NonNull<u8>, size: usize, align: usize) {
-    // SAFETY: passed on to the caller.
     match route(size, align) {
+        // SAFETY: passed on to the caller.
         Route::Small(class) | Route::Middle(class) => unsafe { middle::free(class, block) },
         // SAFETY: as above.
         Route::Huge => unsafe { huge::free(block) },

@@ -152,11 +152,8 @@ impl Run {
     pub(crate) fn at(base: *mut u8, len: usize) -> Run {
         let segment = base.map_addr(|addr| addr & !(SEGMENT - 1)).cast();
         // SAFETY: a segment lies at a multiple of its size, and never at zero.
-        Run {
-            segment: unsafe { NonNull::new_unchecked(segment) },
-            first: (base.addr() % SEGMENT) / GRANULE,
-            len,
-        }
+        let segment = unsafe { NonNull::new_unchecked(segment) };
+        Run { segment, first: (base.addr() % SEGMENT) / GRANULE, len }
     }
 
     /// Says what the granules are part of.
