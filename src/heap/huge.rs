@@ -17,8 +17,7 @@ use core::ptr::{self, NonNull};
 use crate::base::align;
 use crate::config::{GRANULES, HUGE_KEPT, HUGE_KEPT_BYTES, HugePages, PAGE_MIN, SEGMENT};
 use crate::heap::segment::Segment;
-use crate::heap::segments::SEGMENTS;
-use crate::heap::{process, purge};
+use crate::heap::{process, purge, segments};
 use crate::vm::{Lock, page_size, platform, sys};
 
 use static_assertions::const_assert;
@@ -131,17 +130,17 @@ pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
     // SAFETY: a block that is out has its header, which belongs to the block's owner.
     unsafe {
         let old = (*header.as_ptr()).size;
-        if len > old && !charge(len - old) {
+        if len > old && !segments::charge(len - old) {
             return ptr::null_mut();
         }
         let resized = if len <= capacity(header) { Some(header) } else { grow_by_moving(header, len) };
         let Some(header) = resized else {
-            SEGMENTS.lock().huge_bytes -= len - old;
+            segments::uncharge(len - old);
             return ptr::null_mut();
         };
         if len < old {
             drop_tail(header, len);
-            SEGMENTS.lock().huge_bytes -= old - len;
+            segments::uncharge(old - len);
         }
         (*header.as_ptr()).size = len;
         (*header.as_ptr()).dirty = (*header.as_ptr()).dirty.max(len);
@@ -212,16 +211,6 @@ unsafe fn capacity(header: NonNull<Header>) -> usize {
     }
 }
 
-/// Counts `bytes` against the memory limit; false when they exceed it.
-fn charge(bytes: usize) -> bool {
-    let mut segments = SEGMENTS.lock();
-    let fits = segments.charged().saturating_add(bytes) <= process::settings().memory_limit();
-    if fits {
-        segments.huge_bytes += bytes;
-    }
-    fits
-}
-
 /// A kept block that fits: room enough, and not much more dirty memory than is wanted.
 fn take_kept(len: usize, align: usize) -> Option<NonNull<Header>> {
     let mut huge = HUGE.lock();
@@ -252,12 +241,12 @@ unsafe fn reuse(header: NonNull<Header>, size: usize, zeroed: bool) -> *mut u8 {
     // SAFETY: passed on to the caller.
     unsafe {
         let old = (*header.as_ptr()).size;
-        if len > old && !charge(len - old) {
+        if len > old && !segments::charge(len - old) {
             unmap(header);
             return ptr::null_mut();
         }
         if len < old {
-            SEGMENTS.lock().huge_bytes -= old - len;
+            segments::uncharge(old - len);
             drop_tail(header, len);
         }
         let header_mut = &mut *header.as_ptr();
@@ -300,7 +289,7 @@ fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
     // Between the header and the data: a page, or what the alignment asks for. Data that are aligned to a segment or
     // more have their header a whole segment before them.
     let offset = align.clamp(page_size(), SEGMENT);
-    if !charge(len) {
+    if !segments::charge(len) {
         return None;
     }
     let mapped = roomy(offset, len)
@@ -308,7 +297,7 @@ fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
         .and_then(|total| map_aligned(total, offset, align, false))
         .or_else(|| map_aligned(len.checked_add(offset)?, offset, align, true));
     let Some((start, mapped, header)) = mapped else {
-        SEGMENTS.lock().huge_bytes -= len;
+        segments::uncharge(len);
         return None;
     };
     if process::settings().huge_pages() != HugePages::System {
@@ -408,7 +397,7 @@ unsafe fn unmap(header: NonNull<Header>) -> usize {
         // SAFETY: as above.
         let _ = unsafe { sys::purge(start, mapped) };
     }
-    SEGMENTS.lock().huge_bytes -= size;
+    segments::uncharge(size);
     HUGE.lock().counts.mapped -= mapped;
     dirty
 }

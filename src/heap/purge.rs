@@ -14,7 +14,7 @@
 
 use core::ffi::c_void;
 
-use crate::base::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::base::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::heap::size_class::SizeClass;
 use crate::heap::{depot, huge, metadata, middle, process, segments, slab_class};
 use crate::vm::hooks;
@@ -30,6 +30,13 @@ static GIVEN_BACK: AtomicU64 = AtomicU64::new(0);
 
 const IDLE: u32 = 0;
 const BUSY: u32 = 1;
+
+/// Something left the caches since the last time that an allocation failed for want of room.
+static FREED: AtomicBool = AtomicBool::new(false);
+
+/// The thread is started when the heap has grown beyond this, in bytes of granules: below it, little of them has been
+/// touched, and small programs stay without a thread.
+const WORTH_A_THREAD: usize = 8 << 20;
 
 /// `BUSY` from the first free that leaves something to give back until a round finds nothing left. The thread sleeps
 /// on this word.
@@ -58,27 +65,36 @@ pub(crate) fn given_back() -> u64 {
 /// no lock held.
 #[inline]
 pub(crate) fn note_work() {
+    if !FREED.load(Ordering::Relaxed) {
+        FREED.store(true, Ordering::Relaxed);
+    }
     if WORK.load(Ordering::Relaxed) == IDLE {
         WORK.store(BUSY, Ordering::Relaxed);
-        wake();
+        if THREAD.load(Ordering::Relaxed) == STARTED {
+            platform::wake_one(&WORK);
+        }
     }
-    if THREAD.load(Ordering::Relaxed) != STARTED {
+    if THREAD.load(Ordering::Relaxed) != STARTED && !start_thread() {
         run_round_if_due();
     }
 }
 
+/// Starts the thread; false when there is none to be, or not yet.
 #[cold]
-fn wake() {
-    if !process::settings().background_purger() {
-        return;
+fn start_thread() -> bool {
+    if !process::settings().background_purger() || THREAD.load(Ordering::Relaxed) == REFUSED {
+        return false;
     }
-    if THREAD.compare_exchange(NO_THREAD, STARTED, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-        if hooks::spawn_detached(run).is_err() {
-            THREAD.store(REFUSED, Ordering::Relaxed);
-        }
-    } else {
-        platform::wake_one(&WORK);
+    if segments::footprint() < WORTH_A_THREAD {
+        // Nor anything else: this little is kept.
+        return true;
     }
+    if THREAD.compare_exchange(NO_THREAD, STARTED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        && hooks::spawn_detached(run).is_err()
+    {
+        THREAD.store(REFUSED, Ordering::Relaxed);
+    }
+    true
 }
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
@@ -118,7 +134,7 @@ fn run_round_if_due() {
         if LAST_ROUND_MS.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             run_round(false);
         }
-    } else if segments::retained() > segments::retention_bound() {
+    } else if segments::retains_too_much() {
         let Some(_purger) = PURGER.try_lock() else { return };
         note_given_back(segments::purge(true).0);
     }
@@ -173,10 +189,13 @@ pub(crate) fn trim() -> usize {
     run_round(true).0
 }
 
-/// Makes room for an allocation that failed: everything free goes, address space that is only reserved too.
+/// Makes room for an allocation that failed: everything free goes, address space that is only reserved too. Not again
+/// before something was freed: a program that asks for the impossible time and again shall not pay for a round each.
 #[cold]
 pub(crate) fn reclaim() {
-    run_round(true);
+    if FREED.swap(false, Ordering::Relaxed) {
+        run_round(true);
+    }
     segments::SEGMENTS.lock().release_reserved();
 }
 

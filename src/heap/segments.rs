@@ -8,7 +8,7 @@ use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::base::bitmap::Bitmap;
-use crate::base::sync::Ordering;
+use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{COMMIT_STEP, GRANULE, GRANULES, HugePages, SEGMENT};
 use crate::heap::process;
 use crate::heap::region::Regions;
@@ -19,6 +19,10 @@ use crate::vm::{Lock, page_size, platform, sys};
 const BUCKETS: usize = GRANULES.ilog2() as usize + 1;
 /// The bucket of segments with nothing free.
 const FULL: usize = BUCKETS;
+
+/// Copies of two sums, for looks at them without the lock.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static RETAINED: AtomicUsize = AtomicUsize::new(0);
 
 /// All segments.
 #[derive(Debug)]
@@ -145,6 +149,12 @@ impl Segments {
             header.was_empty = false;
         }
         self.relist(header);
+        self.publish();
+    }
+
+    fn publish(&self) {
+        IN_USE.store(self.used_granules * GRANULE + self.huge_bytes, Ordering::Relaxed);
+        RETAINED.store(self.dirty_pages * page_size(), Ordering::Relaxed);
     }
 
     fn mark_all(&mut self, header: &mut Segment, granules: &Bitmap<{ GRANULES / 64 }>, free: bool) {
@@ -355,14 +365,33 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
     (bytes, more)
 }
 
-/// Bytes that are free and kept for reuse.
-pub(crate) fn retained() -> usize {
-    SEGMENTS.lock().dirty_pages * page_size()
+/// Counts the bytes of a huge block against the memory limit; false when they exceed it.
+pub(crate) fn charge(bytes: usize) -> bool {
+    let mut segments = SEGMENTS.lock();
+    let fits = segments.charged().saturating_add(bytes) <= process::settings().memory_limit();
+    if fits {
+        segments.huge_bytes += bytes;
+        segments.publish();
+    }
+    fits
 }
 
-/// Without a purger thread: how much may be retained whatever its age.
-pub(crate) fn retention_bound() -> usize {
-    process::settings().retain().saturating_add(SEGMENTS.lock().used_granules * GRANULE / 8)
+/// Takes back what [`charge`] counted.
+pub(crate) fn uncharge(bytes: usize) {
+    let mut segments = SEGMENTS.lock();
+    segments.huge_bytes -= bytes;
+    segments.publish();
+}
+
+/// Bytes of granules and huge blocks in use, touched or not, and of free pages that are kept.
+pub(crate) fn footprint() -> usize {
+    IN_USE.load(Ordering::Relaxed) + RETAINED.load(Ordering::Relaxed)
+}
+
+/// Whether more is free and kept for reuse than may be whatever its age: for processes without a purger thread.
+pub(crate) fn retains_too_much() -> bool {
+    RETAINED.load(Ordering::Relaxed)
+        > process::settings().retain().saturating_add(IN_USE.load(Ordering::Relaxed) / 8)
 }
 
 /// The first granule of a run of `len` free ones: dirty if possible.
