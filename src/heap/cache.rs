@@ -98,14 +98,29 @@ impl Cache {
     /// `block` is a block of `class` that is out, and the caller's.
     #[inline(always)]
     pub(super) unsafe fn push(&self, options: &Options, class: SizeClass, block: *mut u8) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            if !self.push_if_room(class, block) {
+                self.push_slowly(options, class, block);
+            }
+        }
+    }
+
+    /// Takes a block back if the loaded magazine has room for it; else it stays the caller's.
+    ///
+    /// # Safety
+    /// As for [`Cache::push`].
+    #[inline(always)]
+    #[must_use]
+    pub(super) unsafe fn push_if_room(&self, class: SizeClass, block: *mut u8) -> bool {
         let top = self.top(class).load(Ordering::Relaxed).wrapping_add(1);
         if top.addr().is_multiple_of(MAGAZINE_SIZE) {
-            // SAFETY: passed on to the caller.
-            return unsafe { self.push_slowly(options, class, block) };
+            return false;
         }
         // SAFETY: short of the magazine's end, so `top` is a slot of it, and the magazine is this thread's.
         unsafe { *top = block };
         self.top(class).store(top, Ordering::Relaxed);
+        true
     }
 
     #[inline(always)]

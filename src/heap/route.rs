@@ -130,11 +130,25 @@ impl Cache {
         }
     }
 
+    /// Frees a block of unknown layout if that takes no more than to put it into the thread's cache: no call is made, so
+    /// `errno` stays as it is. False, and nothing was done, where it takes more: [`Cache::free_unsized`] does it then.
+    ///
+    /// # Safety
+    /// As for [`Cache::free_unsized`].
+    #[inline(always)]
+    #[must_use]
+    pub unsafe fn free_unsized_if_cached(&self, block: NonNull<u8>) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            Segment::small_class_at(block).is_some_and(|class| self.push_if_room(class, block.as_ptr()))
+        }
+    }
+
     /// Frees a block of unknown layout: its class stands in its segment's header.
     ///
     /// # Safety
     /// The calling thread owns the cache. `block` came from this heap, has not been freed, and is not used any more.
-    #[inline(always)]
+    #[inline(never)]
     pub unsafe fn free_unsized(&self, options: &Options, block: NonNull<u8>) {
         // SAFETY: passed on to the caller.
         unsafe {
@@ -142,7 +156,9 @@ impl Cache {
                 Kind::Class(class) if class.index() < SizeClass::SMALL => {
                     self.push(options, class, block.as_ptr());
                 }
-                kind => free_large_of(block, kind),
+                Kind::Class(class) => middle::free(class, block),
+                Kind::Huge => huge::free(block),
+                Kind::None => process::die_of_foreign_block(block),
             }
         }
     }
@@ -238,19 +254,6 @@ unsafe fn free_large(block: NonNull<u8>, size: usize, align: usize) {
         Route::Small(class) | Route::Middle(class) => unsafe { middle::free(class, block) },
         // SAFETY: as above.
         Route::Huge => unsafe { huge::free(block) },
-    }
-}
-
-/// # Safety
-/// As for [`Cache::free_unsized`], with the block's kind, which is not a small class.
-#[inline(never)]
-unsafe fn free_large_of(block: NonNull<u8>, kind: Kind) {
-    match kind {
-        // SAFETY: passed on to the caller.
-        Kind::Class(class) => unsafe { middle::free(class, block) },
-        // SAFETY: as above.
-        Kind::Huge => unsafe { huge::free(block) },
-        Kind::None => process::die_of_foreign_block(block),
     }
 }
 

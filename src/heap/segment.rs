@@ -84,21 +84,42 @@ impl Segment {
         ptr.as_ptr().map_addr(|addr| (addr - 1) & !(SEGMENT - 1)).cast()
     }
 
-    /// What the block at `ptr` is part of.
+    /// The byte that says what the block at `ptr` is part of.
     ///
     /// # Safety
     /// `ptr` is a block of this heap.
     #[inline(always)]
-    pub(crate) unsafe fn kind_at(ptr: NonNull<u8>) -> Kind {
+    unsafe fn kind_byte_at(ptr: NonNull<u8>) -> u8 {
         let granule = (ptr.addr().get() % SEGMENT) / GRANULE;
         // SAFETY: a block's header is mapped as long as the block is out. Relaxed: whoever has the block has
         // synchronised with its allocation, and the byte was written before that.
-        let kind = unsafe { &(&raw const (*Segment::of(ptr)).kind).as_ref_unchecked()[granule] };
-        match kind.load(Ordering::Relaxed) {
+        let kinds = unsafe { (&raw const (*Segment::of(ptr)).kind).as_ref_unchecked() };
+        kinds[granule].load(Ordering::Relaxed)
+    }
+
+    /// What the block at `ptr` is part of.
+    ///
+    /// # Safety
+    /// `ptr` is a block of this heap.
+    #[inline]
+    pub(crate) unsafe fn kind_at(ptr: NonNull<u8>) -> Kind {
+        // SAFETY: passed on to the caller.
+        match unsafe { Segment::kind_byte_at(ptr) } {
             KIND_NONE => Kind::None,
             KIND_HUGE => Kind::Huge,
             class => Kind::Class(SizeClass::from_index(class as usize - 1)),
         }
+    }
+
+    /// The class of a small block; none for any other: one load and one compare.
+    ///
+    /// # Safety
+    /// `ptr` is a block of this heap.
+    #[inline(always)]
+    pub(crate) unsafe fn small_class_at(ptr: NonNull<u8>) -> Option<SizeClass> {
+        // SAFETY: passed on to the caller.
+        let index = usize::from(unsafe { Segment::kind_byte_at(ptr) }.wrapping_sub(1));
+        (index < SizeClass::SMALL).then(|| SizeClass::from_index(index))
     }
 
     /// Marks a header that stands for one huge block.

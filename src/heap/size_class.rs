@@ -15,7 +15,7 @@ use crate::config::{
 /// The number of a size class.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[repr(transparent)]
-pub(crate) struct SizeClass(u8);
+pub(crate) struct SizeClass(u32);
 
 impl SizeClass {
     /// How many classes magazines hold: those up to [`SMALL_MAX`].
@@ -28,14 +28,13 @@ impl SizeClass {
     pub(crate) const fn of(size: usize) -> SizeClass {
         debug_assert!(size >= 1 && size <= MIDDLE_MAX);
         let last = size - 1;
-        let exponent = usize::BITS - 1 - (last | 64).leading_zeros();
-        let shift = exponent - 3;
-        SizeClass((((shift - 3) << 3) as usize + (last >> shift)) as u8)
+        let exponent = (last | 64).ilog2();
+        SizeClass(((exponent - 6) << 3) + (last >> (exponent - 3)) as u32)
     }
 
     pub(crate) const fn from_index(index: usize) -> SizeClass {
         debug_assert!(index < SizeClass::COUNT);
-        SizeClass(index as u8)
+        SizeClass(index as u32)
     }
 
     #[inline(always)]
