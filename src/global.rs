@@ -191,15 +191,13 @@ unsafe impl Allocator for Arenite {
 
     #[inline]
     fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
-        let block = self.allocate_with(layout, |layout| {
+        // The whole of what is handed out reads as zero, so the whole is asked for: it takes the same route.
+        let usable = heap::usable_size_of_layout(layout.size().max(1), layout.align());
+        self.allocate_with(layout, |layout| match Layout::from_size_align(usable, layout.align()) {
             // SAFETY: the size is not zero.
-            unsafe { self.alloc_zeroed(layout) }
-        })?;
-        // The whole of what is handed out reads as zero, not only what was asked for.
-        let rest = block.len() - layout.size();
-        // SAFETY: the block is this function's.
-        unsafe { block.cast::<u8>().add(layout.size()).write_bytes(0, rest) };
-        Ok(block)
+            Ok(whole) => unsafe { self.alloc_zeroed(whole) },
+            Err(_) => ptr::null_mut(),
+        })
     }
 
     #[inline]

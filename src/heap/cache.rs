@@ -22,7 +22,7 @@ use crate::config::{MAGAZINE_SLOTS, Options, PAGE_MIN};
 use crate::heap::magazine::{FRESH, MAGAZINE_SIZE, Magazine, Slot, sentinel};
 use crate::heap::size_class::SizeClass;
 use crate::heap::{depot, metadata, process, purge, slab_class};
-use crate::vm::Lock;
+use crate::vm::{KeepErrno, Lock};
 
 /// The state of one thread; see [`crate::heap`] for how to hold one.
 #[derive(Debug)]
@@ -172,6 +172,8 @@ impl Cache {
             unsafe { magazine.push(block) };
         }
         self.top(class).store(magazine.top(), Ordering::Relaxed);
+        // Last: it may start a thread, for which the C library may allocate through this very cache.
+        purge::note_growth();
         blocks[0]
     }
 
@@ -180,6 +182,7 @@ impl Cache {
     #[cold]
     #[inline(never)]
     unsafe fn push_slowly(&self, options: &Options, class: SizeClass, block: *mut u8) {
+        let _errno = KeepErrno::new();
         if self.state.get() != State::Live && !self.enter(options) {
             // SAFETY: passed on to the caller.
             return unsafe { slab_class::give(class, &[block]) };
@@ -204,7 +207,6 @@ impl Cache {
                 unsafe { slab_class::give_quietly(class, &[block]) };
             }
         }
-        // Last: it may start a thread, for which the C library may allocate through this very cache.
         purge::note_work();
     }
 

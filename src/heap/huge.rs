@@ -41,6 +41,9 @@ struct Header {
 
 const_assert!(size_of::<Header>() <= PAGE_MIN);
 
+/// No address space is larger. What is refused here does not send the heap looking for memory to give back.
+const LARGEST: usize = 1 << 52;
+
 #[derive(Debug)]
 struct Huge {
     /// Freed blocks, by their headers; with the round in which they came.
@@ -73,15 +76,20 @@ static HUGE: Lock<Huge> = Lock::new(Huge {
 /// A block of at least `size` bytes aligned to `align`, zero throughout if `zeroed`; null when out of memory.
 pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let Some(len) = align::checked_up(size, page_size()) else { return ptr::null_mut() };
+    if len > LARGEST {
+        return ptr::null_mut();
+    }
     if let Some(header) = take_kept(len, align) {
         // SAFETY: the kept block is this function's now.
-        return unsafe { reuse(header, size, zeroed) };
+        let reused = unsafe { reuse(header, size, zeroed) };
+        if !reused.is_null() {
+            return reused;
+        }
     }
-    match process::retry_after_reclaim(|| map(len, align)) {
-        // SAFETY: the header was made just now.
-        Some(header) => unsafe { data(header) },
-        None => ptr::null_mut(),
-    }
+    let header = process::retry_after_reclaim(|| map(len, align));
+    purge::note_growth();
+    // SAFETY: the header was made just now.
+    header.map_or(ptr::null_mut(), |header| unsafe { data(header) })
 }
 
 /// # Safety
@@ -133,7 +141,7 @@ pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
     // SAFETY: a block that is out has its header, which belongs to the block's owner.
     unsafe {
         let old = (*header.as_ptr()).size;
-        if len > old && !segments::charge(len - old) {
+        if len > old && process::retry_after_reclaim(|| segments::charge(len - old).then_some(())).is_none() {
             return ptr::null_mut();
         }
         let resized = if len <= capacity(header) { Some(header) } else { grow_by_moving(header, len) };
@@ -297,8 +305,8 @@ fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
     }
     let mapped = roomy(offset, len)
         .filter(|_| !is_scarce())
-        .and_then(|total| map_aligned(total, offset, align, false))
-        .or_else(|| map_aligned(len.checked_add(offset)?, offset, align, true));
+        .and_then(|total| map_aligned(total, offset, align))
+        .or_else(|| map_aligned_to_measure(len.checked_add(offset)?, offset, align));
     let Some((start, mapped, header)) = mapped else {
         segments::uncharge(len);
         return None;
@@ -323,26 +331,27 @@ fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
 }
 
 /// Maps `total` bytes or more from a header on, which lies at a multiple of a segment and `offset` bytes before a multiple
-/// of `align`; not a page more, if `to_measure`. Returns the mapping and the header.
-fn map_aligned(
-    total: usize,
-    offset: usize,
-    align: usize,
-    to_measure: bool,
-) -> Option<(*mut u8, usize, *mut Header)> {
+/// of `align`. Returns the mapping and the header.
+fn map_aligned(total: usize, offset: usize, align: usize) -> Option<(*mut u8, usize, *mut Header)> {
     let align = align.max(SEGMENT);
     let len = total.checked_add(align)?;
     let start = sys::map_zeroed(len).ok()?.as_ptr();
-    // Where the data begin, for alignments above a segment, or the header, for those below.
-    let lead = if offset == SEGMENT { SEGMENT } else { 0 };
-    let aligned = align::checked_up(start.addr() + lead, align)?;
-    let header = start.with_addr(aligned - lead).cast::<Header>();
-    if !to_measure {
-        return Some((start, len, header));
-    }
+    Some((start, len, header_in(start, offset, align)?))
+}
+
+/// The same to measure: a page more than `total` is neither charged nor kept from others.
+fn map_aligned_to_measure(
+    total: usize,
+    offset: usize,
+    align: usize,
+) -> Option<(*mut u8, usize, *mut Header)> {
+    let align = align.max(SEGMENT);
+    let reserved = total.checked_add(align)?;
+    let start = sys::reserve(reserved).ok()?.as_ptr();
+    let header = header_in(start, offset, align)?;
     let before = header.addr() - start.addr();
-    let behind = len - before - total;
-    // SAFETY: both ends lie in the mapping and are unused.
+    let behind = reserved - before - total;
+    // SAFETY: all three parts lie in the reservation, which is this function's.
     unsafe {
         if before > 0 {
             let _ = sys::unmap(start, before);
@@ -350,8 +359,20 @@ fn map_aligned(
         if behind > 0 {
             let _ = sys::unmap(header.cast::<u8>().add(total), behind);
         }
+        if sys::commit(header.cast(), total).is_err() {
+            let _ = sys::unmap(header.cast(), total);
+            return None;
+        }
     }
     Some((header.cast(), total, header))
+}
+
+/// Where the header goes in a mapping that is longer than needed by `align`.
+fn header_in(start: *mut u8, offset: usize, align: usize) -> Option<*mut Header> {
+    // For alignments of a segment and more it is the data that must be aligned, and the header a segment before them.
+    let lead = if offset == SEGMENT { SEGMENT } else { 0 };
+    let aligned = align::checked_up(start.addr().checked_add(lead)?, align)?;
+    Some(start.with_addr(aligned - lead).cast())
 }
 
 /// Moves the pages to a mapping with room for `len` bytes. None, and nothing is changed, when that cannot be done.
@@ -372,7 +393,8 @@ unsafe fn grow_by_moving(header: NonNull<Header>, len: usize) -> Option<NonNull<
     // SAFETY: source and target are whole mappings of the caller's and of this function's.
     unsafe {
         if platform::move_pages(from, mapped - before, target, want).is_err() {
-            let _ = sys::unmap(target.as_ptr(), want);
+            // The target stays reserved for good. Kernels may unmap it before they refuse, and then somebody else may
+            // have mapped there by now.
             return None;
         }
         if before > 0 {

@@ -41,7 +41,11 @@ fn shelf(class: SizeClass) -> (&'static Shelf, &'static [AtomicPtr<u8>]) {
 pub(crate) fn alloc(class: SizeClass) -> *mut u8 {
     match take_from_shelf(class) {
         Some(block) => block.as_ptr(),
-        None => take_run(class).map_or(ptr::null_mut(), Run::base),
+        None => {
+            let run = take_run(class);
+            purge::note_growth();
+            run.map_or(ptr::null_mut(), Run::base)
+        }
     }
 }
 
@@ -55,6 +59,7 @@ pub(crate) fn alloc_zeroed(class: SizeClass, len: usize) -> *mut u8 {
     let Some(run) = take_run(class) else { return ptr::null_mut() };
     // SAFETY: the run is this function's and at least `len` bytes long.
     unsafe { run.clear(len) };
+    purge::note_growth();
     run.base()
 }
 
@@ -98,6 +103,9 @@ pub(crate) unsafe fn resize(old: SizeClass, new: SizeClass, block: NonNull<u8>) 
         resized.set_class(new);
         *segments.out_of(old) -= 1;
         *segments.out_of(new) += 1;
+    }
+    if new < old {
+        purge::note_work();
     }
     true
 }

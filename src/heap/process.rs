@@ -4,7 +4,7 @@
 //! segments, metadata. A thread holds at most one lock of each layer, and no depot's lock with a slab class's.
 
 use core::ffi::{CStr, c_void};
-use core::ptr::{self, NonNull};
+use core::ptr;
 
 use crate::base::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 use crate::config::{HugePages, Options};
@@ -205,8 +205,8 @@ pub(crate) fn die_of_bad_free(block: *mut u8, is_of_class: bool) -> ! {
 
 /// Ends the process with one line about a pointer that leads to no block.
 #[cold]
-pub(crate) fn die_of_foreign_block(block: NonNull<u8>) -> ! {
-    die(block.as_ptr(), b" is not a block of this heap, or was freed\n")
+pub(crate) fn die_of_foreign_block(block: *mut u8) -> ! {
+    die(block, b" is not a block of this heap, or was freed\n")
 }
 
 fn die(block: *mut u8, why: &[u8]) -> ! {

@@ -5,10 +5,10 @@
 //! purged; free granules that were dirty in the last round too are purged; segments that were empty in the last round
 //! too are unmapped. So memory goes between half the delay and the whole of it after it was freed.
 //!
-//! Rounds are run by a thread of our own. It is started when there is first something to give back, sleeps without
-//! waking while there is nothing, and holds no lock for longer than a few list operations: system calls happen on
-//! memory that was taken off the lists. Without the thread, frees that leave the caches look at the clock and run the
-//! rounds, and whatever exceeds the bound on retained memory goes at once.
+//! Rounds are run by a thread of our own. It is started when the heap has grown past [`WORTH_A_THREAD`], sleeps without
+//! waking while there is nothing to give back, and holds no lock but the purger's for longer than a few list operations:
+//! it calls the system on memory that was taken off the lists. Without the thread, frees that leave the caches look at
+//! the clock and run the rounds, and what exceeds the bound on retained memory goes at once.
 //!
 //! One round at a time: the purger's lock. `fork` takes it first, so no memory is off the lists in the child.
 
@@ -31,10 +31,14 @@ static GIVEN_BACK: AtomicU64 = AtomicU64::new(0);
 const IDLE: u32 = 0;
 const BUSY: u32 = 1;
 
+/// Without the thread: the least time between two purges, in milliseconds, so that memory that the kernel refuses to take
+/// (because it is locked, say) does not make each free slow.
+const PAUSE_MS: u64 = 10;
+
 /// Something left the caches since the last time that an allocation failed for want of room.
 static FREED: AtomicBool = AtomicBool::new(false);
 
-/// The thread is started when the heap has grown beyond this, in bytes of granules: below it, little of them has been
+/// The thread is started when the heap has grown to this, in bytes of granules: below it, little of them has been
 /// touched, and small programs stay without a thread.
 const WORTH_A_THREAD: usize = 8 << 20;
 
@@ -74,27 +78,28 @@ pub(crate) fn note_work() {
             platform::wake_one(&WORK);
         }
     }
-    if THREAD.load(Ordering::Relaxed) != STARTED && !start_thread() {
+    if THREAD.load(Ordering::Relaxed) == REFUSED || !process::settings().background_purger() {
         run_round_if_due();
     }
 }
 
-/// Starts the thread; false when there is none to be, or not yet.
+/// Starts the thread if the heap has grown enough for one. Called at the end of allocations that made it grow, and not
+/// of frees: the C library frees memory under locks that starting a thread needs, when this heap is its `malloc`.
+#[inline]
+pub(crate) fn note_growth() {
+    if THREAD.load(Ordering::Relaxed) == NO_THREAD && segments::footprint() >= WORTH_A_THREAD {
+        start_thread();
+    }
+}
+
 #[cold]
-fn start_thread() -> bool {
-    if !process::settings().background_purger() || THREAD.load(Ordering::Relaxed) == REFUSED {
-        return false;
-    }
-    if segments::footprint() < WORTH_A_THREAD {
-        // Nor anything else: this little is kept.
-        return true;
-    }
-    if THREAD.compare_exchange(NO_THREAD, STARTED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+fn start_thread() {
+    if process::settings().background_purger()
+        && THREAD.compare_exchange(NO_THREAD, STARTED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         && hooks::spawn_detached(run).is_err()
     {
         THREAD.store(REFUSED, Ordering::Relaxed);
     }
-    true
 }
 
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
@@ -134,7 +139,8 @@ fn run_round_if_due() {
         if LAST_ROUND_MS.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             run_round(false);
         }
-    } else if segments::retains_too_much() {
+    } else if now.saturating_sub(last) >= PAUSE_MS && segments::retains_too_much() {
+        LAST_ROUND_MS.store(now, Ordering::Relaxed);
         let Some(_purger) = PURGER.try_lock() else { return };
         note_given_back(segments::purge(true).0);
     }

@@ -2,8 +2,8 @@
 //!
 //! A slot of a region is *held* (reserved and ours to hand out), *out* (a segment lives there), *gone* (unmapped
 //! after its segment emptied) or *lost*. A gone slot is asked for again, at that very address, before a new region is
-//! made; the kernel refuses if something else lives there by then, and the slot is lost: it was the kernel's all
-//! along. `check` holds that each slot is one of the four and that the sums agree.
+//! made; the kernel refuses if something else lives there by then, and the slot is lost: it is not ours any more.
+//! `check` holds that each slot is one of the four and that the sums agree.
 //!
 //! All of it is guarded by the lock of the segments.
 
@@ -11,8 +11,8 @@ use core::ptr::{self, NonNull};
 
 use crate::base::bitmap::ones;
 use crate::config::{REGION_MAX, SEGMENT};
-use crate::heap::metadata;
-use crate::vm::sys;
+use crate::heap::{metadata, process};
+use crate::vm::{Errno, sys};
 
 /// One reservation.
 #[derive(Debug)]
@@ -69,51 +69,56 @@ impl Regions {
     }
 
     fn take_gone(&mut self) -> Option<NonNull<u8>> {
-        let mut reserved = None;
-        for region in self.iter() {
-            while region.gone != 0 && reserved.is_none() {
+        let mut taken = None;
+        'search: for region in self.iter() {
+            while region.gone != 0 {
                 let slot = region.gone.trailing_zeros();
+                match sys::reserve_at(region.slot(slot), SEGMENT) {
+                    Ok(()) => taken = NonNull::new(region.slot(slot)),
+                    Err(Errno(libc::EEXIST)) => region.known &= !(1 << slot),
+                    Err(_) => break 'search,
+                }
                 region.gone &= !(1 << slot);
-                if sys::reserve_at(region.slot(slot), SEGMENT).is_ok() {
-                    reserved = NonNull::new(region.slot(slot));
-                } else {
-                    region.known &= !(1 << slot);
+                if taken.is_some() {
+                    self.reserved += SEGMENT;
+                    break 'search;
                 }
             }
         }
-        if reserved.is_some() {
-            self.reserved += SEGMENT;
-        }
         self.drop_lost();
         self.check();
-        reserved
+        taken
     }
 
-    /// Unmaps the segment at `base`.
-    ///
-    /// # Safety
-    /// `base` came from `take`, and nothing in the segment is used any more.
-    pub(crate) unsafe fn give(&mut self, base: *mut u8) {
+    /// Takes back the slot at `base`, whose segment was unmapped; if it could not be, because the process has too many
+    /// mappings to split one more, the slot is lost with its segment.
+    pub(crate) fn give(&mut self, base: *mut u8, is_unmapped: bool) {
+        let (region, bit) = self.find_out(base);
+        if is_unmapped {
+            region.gone |= bit;
+        } else {
+            region.known &= !bit;
+        }
+        self.reserved -= SEGMENT;
+        self.drop_lost();
+        self.check();
+    }
+
+    /// Takes back the slot at `base`, in which nothing was committed.
+    pub(crate) fn keep(&mut self, base: *mut u8) {
+        let (region, bit) = self.find_out(base);
+        region.held |= bit;
+        self.check();
+    }
+
+    /// The region and the bit of a slot that is out.
+    fn find_out(&mut self, base: *mut u8) -> (&mut Region, u64) {
         let Some(region) = self.iter().find(|region| region.contains(base)) else {
-            invariant!(false);
-            return;
+            process::die_of_foreign_block(base)
         };
         let bit = 1 << ((base.addr() - region.base.addr()) / SEGMENT);
-        invariant!(region.known & bit != 0 && (region.held | region.gone) & bit == 0);
-        // SAFETY: the slot is the caller's, who is done with it.
-        if unsafe { sys::unmap(base, SEGMENT) }.is_ok() {
-            region.gone |= bit;
-            self.reserved -= SEGMENT;
-        } else {
-            // The process has too many mappings to split one more: the range stays, empty.
-            // SAFETY: as above.
-            unsafe {
-                let _ = sys::purge(base, SEGMENT);
-                let _ = sys::protect(base, SEGMENT, libc::PROT_NONE);
-            }
-            region.held |= bit;
-        }
-        self.check();
+        invariant!((region.held | region.gone) & bit == 0);
+        (region, bit)
     }
 
     /// Unmaps every slot that no segment lives in: for a process that runs out of address space. Returns how many

@@ -10,7 +10,7 @@ use crate::heap::cache::{Cache, INLINE_MAX, unmark};
 use crate::heap::segment::{Kind, Segment};
 use crate::heap::size_class::SizeClass;
 use crate::heap::{huge, middle, process, purge};
-use crate::vm::page_size;
+use crate::vm::{KeepErrno, page_size};
 
 /// Where blocks of a layout come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub unsafe fn usable_size(block: NonNull<u8>) -> usize {
         Kind::Class(class) => class.size(),
         // SAFETY: as above.
         Kind::Huge => unsafe { huge::usable_size(block) },
-        Kind::None => process::die_of_foreign_block(block),
+        Kind::None => process::die_of_foreign_block(block.as_ptr()),
     }
 }
 
@@ -150,6 +150,7 @@ impl Cache {
     /// The calling thread owns the cache. `block` came from this heap, has not been freed, and is not used any more.
     #[inline(never)]
     pub unsafe fn free_unsized(&self, options: &Options, block: NonNull<u8>) {
+        let _errno = KeepErrno::new();
         // SAFETY: passed on to the caller.
         unsafe {
             match Segment::kind_at(block) {
@@ -158,7 +159,7 @@ impl Cache {
                 }
                 Kind::Class(class) => middle::free(class, block),
                 Kind::Huge => huge::free(block),
-                Kind::None => process::die_of_foreign_block(block),
+                Kind::None => process::die_of_foreign_block(block.as_ptr()),
             }
         }
     }
@@ -217,7 +218,7 @@ impl Cache {
                 Kind::Class(class) if class.index() < SizeClass::SMALL => Route::Small(class),
                 Kind::Class(class) => Route::Middle(class),
                 Kind::Huge => Route::Huge,
-                Kind::None => process::die_of_foreign_block(block),
+                Kind::None => process::die_of_foreign_block(block.as_ptr()),
             };
             if resize_in_place(block, from, to) {
                 return block.as_ptr();
@@ -249,6 +250,7 @@ impl Cache {
 /// As for [`Cache::free`], for a layout that is not small.
 #[inline(never)]
 unsafe fn free_large(block: NonNull<u8>, size: usize, align: usize) {
+    let _errno = KeepErrno::new();
     match route(size, align) {
         // SAFETY: passed on to the caller.
         Route::Small(class) | Route::Middle(class) => unsafe { middle::free(class, block) },

@@ -8,12 +8,12 @@
 //! The lock of the collection ([`super::segments`]) guards a header, but for what belongs to the owner of a run: its
 //! granules' `kind` and `back`, their `dirty` pages, the descriptor and the bitmap of the slab in it.
 
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 
 use static_assertions::const_assert;
 
 use crate::base::bitmap::{Bitmap, ones};
-use crate::base::sync::{AtomicU8, Ordering};
+use crate::base::sync::{AtomicU8, AtomicU16, Ordering};
 use crate::config::{GRANULE, GRANULES, SEGMENT};
 use crate::heap::size_class::SizeClass;
 use crate::heap::slab::{Slab, WORDS};
@@ -30,22 +30,34 @@ pub(crate) enum Kind {
     Huge,
 }
 
-pub(super) const KIND_NONE: u8 = 0;
+const KIND_NONE: u8 = 0;
 const KIND_HUGE: u8 = u8::MAX;
 
-/// The header of a segment. Zero bytes are a valid one with nothing free.
+/// The header of a segment. Zero bytes are a valid one with nothing free. It is reached by parts: never is there a
+/// reference to the whole, because its parts belong to different owners.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Segment {
-    /// One a granule: 0, a class's index + 1, or `KIND_HUGE`. Written before a block in the granule is handed out.
-    pub(super) kind: [AtomicU8; GRANULES],
-    /// How many granules before this one its slab begins.
+    /// One a granule: 0, a class's index + 1, or `KIND_HUGE`. Written by a run's owner before a block is handed out.
+    kind: [AtomicU8; GRANULES],
+    /// How many granules before this one its slab begins. Written by a run's owner before a block is handed out.
     back: [AtomicU8; GRANULES],
-    /// The granules' pages that may hold data. A run's owner may read those of the run.
-    pub(super) dirty: [u16; GRANULES],
-    pub(super) free: Bitmap<{ GRANULES / 64 }>,
+    /// Each granule's pages that may hold data: belong to the owner of its run, or to the lock while it is free. The
+    /// lock's holder reads all of them, and means only the free ones'.
+    dirty: [AtomicU16; GRANULES],
+    /// What the lock guards.
+    pub(super) state: State,
+    /// The descriptor of the slab that begins in a granule, and its bitmap: the owner's of the run.
+    slabs: [Slab; GRANULES],
+    bits: [[u64; WORDS]; GRANULES],
+}
+
+/// What the collection knows about a segment, guarded by its lock.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(super) free: Granules,
     /// Free and dirty granules that were so in the purger's last round.
-    pub(super) aging: Bitmap<{ GRANULES / 64 }>,
+    pub(super) aging: Granules,
     /// Granules from the start that are committed.
     pub(super) committed: usize,
     /// In the list of segments whose longest free run is alike.
@@ -57,9 +69,10 @@ pub(crate) struct Segment {
     pub(super) bucket: usize,
     /// It was empty in the purger's last round.
     pub(super) was_empty: bool,
-    slabs: [Slab; GRANULES],
-    bits: [[u64; WORDS]; GRANULES],
 }
+
+/// A bit for each granule of a segment.
+pub(crate) type Granules = Bitmap<{ GRANULES / 64 }>;
 
 /// Granules that the header takes.
 pub(crate) const HEADER_GRANULES: usize = size_of::<Segment>().div_ceil(GRANULE);
@@ -146,19 +159,22 @@ impl Segment {
         }
     }
 
-    pub(super) fn base(&self) -> *mut u8 {
-        ptr::from_ref(self).cast_mut().cast()
-    }
-
-    /// Granules that are free and have pages that may hold data.
-    pub(super) fn free_and_dirty(&self) -> Bitmap<{ GRANULES / 64 }> {
+    /// Granules of the segment that may hold data, whoever has them.
+    pub(super) fn dirty(segment: NonNull<Segment>) -> Granules {
         let mut dirty = Bitmap::zero();
-        for (granule, pages) in self.dirty.iter().enumerate() {
-            dirty.0[granule / 64] |= u64::from(*pages != 0) << (granule % 64);
+        for (granule, pages) in Segment::dirty_words(segment).iter().enumerate() {
+            dirty.0[granule / 64] |= u64::from(pages.load(Ordering::Relaxed) != 0) << (granule % 64);
         }
-        self.free.and(&dirty)
+        dirty
     }
 
+    fn dirty_words<'a>(segment: NonNull<Segment>) -> &'a [AtomicU16; GRANULES] {
+        // SAFETY: a segment with a run in use, or in the collection, is mapped; the words are atomic.
+        unsafe { (&raw const (*segment.as_ptr()).dirty).as_ref_unchecked() }
+    }
+}
+
+impl State {
     pub(super) fn is_empty(&self) -> bool {
         self.free.count() == USABLE_GRANULES
     }
@@ -182,13 +198,26 @@ impl Run {
     /// # Safety
     /// The run is the caller's.
     pub(crate) unsafe fn set_class(self, class: SizeClass) {
+        self.set_kind(class.index() as u8 + 1);
+    }
+
+    /// Says that the granules are part of nothing.
+    ///
+    /// # Safety
+    /// The run is the caller's.
+    pub(super) unsafe fn clear_kind(self) {
+        self.set_kind(KIND_NONE);
+    }
+
+    fn set_kind(self, kind: u8) {
+        let segment = self.segment.as_ptr();
+        // SAFETY: the segment is mapped as long as the run is somebody's; the bytes are atomic.
+        let (kinds, backs) = unsafe {
+            ((&raw const (*segment).kind).as_ref_unchecked(), (&raw const (*segment).back).as_ref_unchecked())
+        };
         for i in 0..self.len {
-            // SAFETY: the run's granules are the caller's, and `first + len <= GRANULES`.
-            unsafe {
-                let segment = self.segment.as_ref();
-                segment.kind[self.first + i].store(class.index() as u8 + 1, Ordering::Relaxed);
-                segment.back[self.first + i].store(i as u8, Ordering::Relaxed);
-            }
+            kinds[self.first + i].store(kind, Ordering::Relaxed);
+            backs[self.first + i].store(i as u8, Ordering::Relaxed);
         }
     }
 
@@ -199,17 +228,22 @@ impl Run {
         unsafe { (&raw mut (*segment).slabs[self.first], (&raw mut (*segment).bits[self.first]).cast()) }
     }
 
+    fn dirty(self) -> &'static [AtomicU16] {
+        &Segment::dirty_words(self.segment)[self.first..self.first + self.len]
+    }
+
+    /// How many pages may hold data.
+    pub(super) fn count_dirty(self) -> usize {
+        self.dirty().iter().map(|pages| pages.load(Ordering::Relaxed).count_ones() as usize).sum()
+    }
+
     /// The pages that may hold data, by bit, of a run of at most 64 pages.
     pub(crate) fn dirty_pages(self) -> u64 {
         let per_granule = GRANULE / page_size();
         invariant!(self.len * per_granule <= 64);
-        let mut pages = 0;
-        for i in (0..self.len).rev() {
-            // SAFETY: the run is the caller's, and with it these words.
-            pages = pages << (per_granule % 64)
-                | u64::from(unsafe { (*self.segment.as_ptr()).dirty[self.first + i] });
-        }
-        pages
+        self.dirty().iter().enumerate().fold(0, |pages, (i, in_granule)| {
+            pages | u64::from(in_granule.load(Ordering::Relaxed)) << (i * per_granule)
+        })
     }
 
     /// Says which pages may hold data, by bit, in a run of at most 64 pages.
@@ -218,22 +252,32 @@ impl Run {
     /// The run is the caller's.
     pub(crate) unsafe fn set_dirty_pages(self, pages: u64) {
         let per_granule = GRANULE / page_size();
-        for i in 0..self.len {
-            let in_granule = (pages >> (i * per_granule)) & ones(per_granule);
-            // SAFETY: the run is the caller's, and with it this word.
-            unsafe { (*self.segment.as_ptr()).dirty[self.first + i] = in_granule as u16 };
+        for (i, word) in self.dirty().iter().enumerate() {
+            word.store(((pages >> (i * per_granule)) & ones(per_granule)) as u16, Ordering::Relaxed);
+        }
+    }
+
+    /// Marks the pages of the first `len` bytes as holding data.
+    ///
+    /// # Safety
+    /// The run is the caller's.
+    pub(crate) unsafe fn mark_dirty(self, len: usize) {
+        let pages = len.div_ceil(page_size());
+        let per_granule = GRANULE / page_size();
+        for (i, word) in self.dirty().iter().take(pages.div_ceil(per_granule)).enumerate() {
+            let in_granule = (pages - i * per_granule).min(per_granule);
+            word.store(word.load(Ordering::Relaxed) | ones(in_granule) as u16, Ordering::Relaxed);
         }
     }
 
     /// Clears the first `len` bytes of the run, the pages that the kernel has cleared left alone.
     ///
     /// # Safety
-    /// The run is the caller's.
+    /// The run is the caller's, and at least `len` bytes long.
     pub(crate) unsafe fn clear(self, len: usize) {
         let page = page_size();
-        for i in 0..len.div_ceil(GRANULE) {
-            // SAFETY: the run is the caller's, and with it this word.
-            let mut dirty = unsafe { (*self.segment.as_ptr()).dirty[self.first + i] };
+        for (i, word) in self.dirty().iter().take(len.div_ceil(GRANULE)).enumerate() {
+            let mut dirty = word.load(Ordering::Relaxed);
             while dirty != 0 {
                 let first = dirty.trailing_zeros() as usize;
                 let pages = (dirty >> first).trailing_ones() as usize;
@@ -247,34 +291,17 @@ impl Run {
         }
     }
 
-    /// Purges the dirty pages; returns how many bytes were given back. Pages that the kernel did not take stay dirty.
+    /// Purges the dirty pages; returns how many bytes were given back. Pages that the kernel does not take stay dirty.
     ///
     /// # Safety
     /// The run is the caller's, and nothing in it is needed.
-    pub(crate) unsafe fn purge(self) -> usize {
-        let page = page_size();
-        // SAFETY: the run is the caller's, and with it these words.
-        let dirty = unsafe { &mut (&mut (*self.segment.as_ptr()).dirty)[self.first..self.first + self.len] };
+    pub(super) unsafe fn purge(self) -> usize {
         // SAFETY: the range is the run's.
         if unsafe { sys::purge(self.base(), self.len * GRANULE) }.is_err() {
             return 0;
         }
-        let pages: u32 = dirty.iter().map(|pages| pages.count_ones()).sum();
-        dirty.fill(0);
-        pages as usize * page
-    }
-
-    /// Marks the pages of the first `len` bytes as holding data.
-    ///
-    /// # Safety
-    /// The run is the caller's.
-    pub(crate) unsafe fn mark_dirty(self, len: usize) {
-        let pages = len.div_ceil(page_size());
-        let per_granule = GRANULE / page_size();
-        for i in 0..pages.div_ceil(per_granule) {
-            let in_granule = (pages - i * per_granule).min(per_granule);
-            // SAFETY: the run is the caller's, and with it this word.
-            unsafe { (*self.segment.as_ptr()).dirty[self.first + i] |= ones(in_granule) as u16 };
-        }
+        let pages = self.count_dirty();
+        self.dirty().iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        pages * page_size()
     }
 }

@@ -7,12 +7,11 @@
 use core::ptr::{self, NonNull};
 
 use crate::base::align;
-use crate::base::bitmap::Bitmap;
 use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{COMMIT_STEP, GRANULE, GRANULES, HugePages, SEGMENT};
 use crate::heap::process;
 use crate::heap::region::Regions;
-use crate::heap::segment::{HEADER_GRANULES, KIND_NONE, Run, Segment, USABLE_GRANULES};
+use crate::heap::segment::{Granules, HEADER_GRANULES, Run, Segment, State, USABLE_GRANULES};
 use crate::heap::size_class::SizeClass;
 use crate::vm::{Lock, page_size, platform, sys};
 
@@ -66,28 +65,40 @@ impl Segments {
         self.regions.count()
     }
 
-    /// What counts against the memory limit, in bytes: blocks in use and what is kept for reuse.
-    pub(crate) fn charged(&self) -> usize {
-        self.used_granules * GRANULE + self.dirty_pages * page_size() + self.huge_bytes
+    /// Whether `bytes` more keep within the memory limit. Blocks in use count, and what is kept for reuse.
+    fn is_within_limit(&self, bytes: usize) -> bool {
+        let charged = self.used_granules * GRANULE + self.dirty_pages * page_size() + self.huge_bytes;
+        charged.saturating_add(bytes) <= process::settings().memory_limit()
     }
 
     /// Takes `len` adjacent granules, committed; dirty ones first, as they cost no page faults. None when out of
     /// memory or over the limit.
     pub(crate) fn take(&mut self, len: usize) -> Option<Run> {
-        if self.charged().saturating_add(len * GRANULE) > process::settings().memory_limit() {
-            return None;
-        }
         let segment = match self.find(len) {
             Some(segment) => segment,
-            None => self.add()?,
+            None if self.is_within_limit(len * GRANULE) => self.add()?,
+            None => return None,
         };
-        // SAFETY: segments in the lists are valid, and the lock makes this the only reference.
-        let header = unsafe { &mut *segment.as_ptr() };
-        let first = choose(header, len)?;
-        self.commit(header, first + len)?;
-        self.mark(header, first, len, false);
+        let run = Run { segment, first: choose(segment, len)?, len };
+        self.take_run(run).then(|| {
+            // SAFETY: the lock makes this the only reference.
+            unsafe { state(segment) }.was_empty = false;
+            run
+        })
+    }
+
+    /// Takes these granules, which are free; false when out of memory or over the limit.
+    fn take_run(&mut self, run: Run) -> bool {
+        // Its dirty pages count already.
+        if !self.is_within_limit(run.len * GRANULE - run.count_dirty() * page_size())
+            || !self.commit(run.segment, run.first + run.len)
+        {
+            return false;
+        }
+        self.mark(run, false);
+        self.relist(run.segment);
         self.check();
-        Some(Run { segment, first, len })
+        true
     }
 
     /// Takes granules back.
@@ -95,12 +106,10 @@ impl Segments {
     /// # Safety
     /// The run came from `take`, is the caller's, and its dirty pages are marked.
     pub(crate) unsafe fn give(&mut self, run: Run) {
-        // SAFETY: segments with a run in use are valid.
-        let header = unsafe { &mut *run.segment.as_ptr() };
-        for granule in run.first..run.first + run.len {
-            header.kind[granule].store(KIND_NONE, Ordering::Relaxed);
-        }
-        self.mark(header, run.first, run.len, true);
+        // SAFETY: passed on to the caller.
+        unsafe { run.clear_kind() };
+        self.mark(run, true);
+        self.relist(run.segment);
         self.check();
     }
 
@@ -109,8 +118,6 @@ impl Segments {
     /// # Safety
     /// The run is the caller's.
     pub(crate) unsafe fn resize(&mut self, run: Run, len: usize) -> bool {
-        // SAFETY: segments with a run in use are valid.
-        let header = unsafe { &mut *run.segment.as_ptr() };
         if len <= run.len {
             if len < run.len {
                 let tail = Run { first: run.first + len, len: run.len - len, ..run };
@@ -119,37 +126,38 @@ impl Segments {
             }
             return true;
         }
-        let (first, extra) = (run.first + run.len, len - run.len);
-        let limit = process::settings().memory_limit();
-        let is_free =
-            first + extra <= GRANULES && (first..first + extra).all(|granule| header.free.get(granule));
-        if !is_free
-            || self.charged().saturating_add(extra * GRANULE) > limit
-            || self.commit(header, first + extra).is_none()
-        {
-            return false;
-        }
-        self.mark(header, first, extra, false);
-        self.check();
-        true
+        let more = Run { first: run.first + run.len, len: len - run.len, ..run };
+        // SAFETY: the lock makes this the only reference.
+        let free = unsafe { &state(run.segment).free };
+        let is_free = more.first + more.len <= GRANULES
+            && (more.first..more.first + more.len).all(|granule| free.get(granule));
+        is_free && self.take_run(more)
     }
 
-    /// Moves granules between free and in use, and the segment to the list that it now belongs in.
-    fn mark(&mut self, header: &mut Segment, first: usize, len: usize, free: bool) {
-        invariant!((first..first + len).all(|granule| header.free.get(granule) != free));
-        let dirty: u32 = header.dirty[first..first + len].iter().map(|pages| pages.count_ones()).sum();
-        header.free.fill(first, len, free);
-        header.aging.fill(first, len, false);
+    /// Moves granules between free and in use.
+    fn mark(&mut self, run: Run, free: bool) {
+        // SAFETY: the lock makes this the only reference.
+        let state = unsafe { state(run.segment) };
+        invariant!((run.first..run.first + run.len).all(|granule| state.free.get(granule) != free));
+        state.free.fill(run.first, run.len, free);
+        state.aging.fill(run.first, run.len, false);
         if free {
-            self.used_granules -= len;
-            self.dirty_pages += dirty as usize;
+            self.used_granules -= run.len;
+            self.dirty_pages += run.count_dirty();
         } else {
-            self.used_granules += len;
-            self.dirty_pages -= dirty as usize;
-            header.was_empty = false;
+            self.used_granules += run.len;
+            self.dirty_pages -= run.count_dirty();
         }
-        self.relist(header);
         self.publish();
+    }
+
+    fn mark_all(&mut self, segment: NonNull<Segment>, granules: &Granules, free: bool) {
+        let mut from = 0;
+        while let Some((first, len)) = granules.next_run(from) {
+            self.mark(Run { segment, first, len }, free);
+            from = first + len;
+        }
+        self.relist(segment);
     }
 
     fn publish(&self) {
@@ -157,65 +165,42 @@ impl Segments {
         RETAINED.store(self.dirty_pages * page_size(), Ordering::Relaxed);
     }
 
-    fn mark_all(&mut self, header: &mut Segment, granules: &Bitmap<{ GRANULES / 64 }>, free: bool) {
-        let mut from = 0;
-        while let Some((first, len)) = granules.next_run(from) {
-            self.mark(header, first, len, free);
-            from = first + len;
+    /// Moves the segment to the list that it belongs in.
+    fn relist(&mut self, segment: NonNull<Segment>) {
+        // SAFETY: the lock makes this the only reference.
+        let state = unsafe { state(segment) };
+        let bucket = bucket(state);
+        if bucket != state.bucket {
+            self.unlink(segment);
+            self.link(segment, bucket);
         }
     }
 
-    /// Takes the segment out of every list and unmaps it.
-    ///
-    /// # Safety
-    /// None of its granules is in use, and the caller holds the purger's lock.
-    unsafe fn remove(&mut self, header: &mut Segment) {
-        self.unlink(header);
-        let mut link = &raw mut self.all;
-        // SAFETY: the list's members are valid, and the header is one of them.
+    fn link(&mut self, segment: NonNull<Segment>, bucket: usize) {
+        let head = self.buckets[bucket];
+        // SAFETY: a list's members are valid, and the lock makes these the only references.
         unsafe {
-            while *link != &raw mut *header {
-                link = &raw mut (**link).next_all;
+            let state = state(segment);
+            state.bucket = bucket;
+            state.prev = ptr::null_mut();
+            state.next = head;
+            if let Some(head) = NonNull::new(head) {
+                self::state(head).prev = segment.as_ptr();
             }
-            *link = header.next_all;
         }
-        self.count -= 1;
-        self.committed_granules -= header.committed;
-        for granule in HEADER_GRANULES..GRANULES {
-            self.dirty_pages -= header.dirty[granule].count_ones() as usize;
-        }
-        // SAFETY: nothing in the segment is used, and nothing leads to it any more.
-        unsafe { self.regions.give(header.base()) };
+        self.buckets[bucket] = segment.as_ptr();
     }
 
-    fn relist(&mut self, header: &mut Segment) {
-        let bucket = header.free.longest_run().checked_ilog2().map_or(FULL, |log| log as usize);
-        if bucket != header.bucket {
-            self.unlink(header);
-            self.link(header, bucket);
-        }
-    }
-
-    fn link(&mut self, header: &mut Segment, bucket: usize) {
-        header.bucket = bucket;
-        header.prev = ptr::null_mut();
-        header.next = self.buckets[bucket];
-        // SAFETY: a list's members are valid.
-        if let Some(next) = unsafe { header.next.as_mut() } {
-            next.prev = header;
-        }
-        self.buckets[bucket] = header;
-    }
-
-    fn unlink(&mut self, header: &mut Segment) {
-        // SAFETY: a list's members are valid.
+    fn unlink(&mut self, segment: NonNull<Segment>) {
+        // SAFETY: a list's members are valid, and the lock makes these the only references.
         unsafe {
-            match header.prev.as_mut() {
-                Some(prev) => prev.next = header.next,
-                None => self.buckets[header.bucket] = header.next,
+            let State { next, prev, bucket, .. } = *state(segment);
+            match NonNull::new(prev) {
+                Some(prev) => state(prev).next = next,
+                None => self.buckets[bucket] = next,
             }
-            if let Some(next) = header.next.as_mut() {
-                next.prev = header.prev;
+            if let Some(next) = NonNull::new(next) {
+                state(next).prev = prev;
             }
         }
     }
@@ -224,20 +209,17 @@ impl Segments {
     /// that emptier segments can empty.
     fn find(&self, len: usize) -> Option<NonNull<Segment>> {
         let sure = len.next_power_of_two().ilog2() as usize;
-        let fits = |segment: &NonNull<Segment>| {
-            // SAFETY: a list's members are valid.
-            unsafe { segment.as_ref() }.free.find_run(len).is_some()
-        };
         if !len.is_power_of_two() {
             // A few of those that may have them.
             let mut next = self.buckets[sure - 1];
             for _ in 0..4 {
                 let Some(segment) = NonNull::new(next) else { break };
-                if fits(&segment) {
+                // SAFETY: a list's members are valid, and the lock makes this the only reference.
+                let state = unsafe { state(segment) };
+                if state.free.find_run(len).is_some() {
                     return Some(segment);
                 }
-                // SAFETY: as above.
-                next = unsafe { segment.as_ref() }.next;
+                next = state.next;
             }
         }
         (sure..BUCKETS).find_map(|bucket| NonNull::new(self.buckets[bucket]))
@@ -245,11 +227,9 @@ impl Segments {
 
     fn add(&mut self) -> Option<NonNull<Segment>> {
         let base = self.regions.take(process::settings().reservation())?;
-        let len = HEADER_GRANULES * GRANULE;
         // SAFETY: the segment was reserved just now and nobody knows of it.
-        if unsafe { sys::commit(base.as_ptr(), len) }.is_err() {
-            // SAFETY: as above.
-            unsafe { self.regions.give(base.as_ptr()) };
+        if unsafe { sys::commit(base.as_ptr(), HEADER_GRANULES * GRANULE) }.is_err() {
+            self.regions.keep(base.as_ptr());
             return None;
         }
         if process::settings().huge_pages() == HugePages::Always {
@@ -258,35 +238,60 @@ impl Segments {
         }
         let segment = base.cast::<Segment>();
         // SAFETY: the header is committed zero memory, which is a valid header, and this is the only reference.
-        let header = unsafe { &mut *segment.as_ptr() };
-        header.free.fill(HEADER_GRANULES, USABLE_GRANULES, true);
-        header.committed = HEADER_GRANULES;
-        header.next_all = self.all;
-        self.all = header;
+        let state = unsafe { state(segment) };
+        state.free.fill(HEADER_GRANULES, USABLE_GRANULES, true);
+        state.committed = HEADER_GRANULES;
+        state.next_all = self.all;
+        self.all = segment.as_ptr();
         self.count += 1;
         self.committed_granules += HEADER_GRANULES;
-        self.link(header, USABLE_GRANULES.ilog2() as usize);
+        self.link(segment, bucket(state));
         Some(segment)
     }
 
-    /// Commits at least the first `end` granules.
-    fn commit(&mut self, header: &mut Segment, end: usize) -> Option<()> {
-        let from = header.committed;
+    /// Commits at least the first `end` granules; false when that is refused.
+    fn commit(&mut self, segment: NonNull<Segment>, end: usize) -> bool {
+        // SAFETY: the lock makes this the only reference.
+        let state = unsafe { state(segment) };
+        let from = state.committed;
         if end <= from {
-            return Some(());
+            return true;
         }
         // More than is needed, for fewer calls; just what is needed, where that is refused.
-        for to in [align::up(end, COMMIT_STEP), end] {
-            // SAFETY: the range lies within the segment.
-            let start = unsafe { header.base().add(from * GRANULE) };
-            // SAFETY: nobody has anything in the range yet.
-            if unsafe { sys::commit(start, (to - from) * GRANULE) }.is_ok() {
-                header.committed = to;
-                self.committed_granules += to - from;
-                return Some(());
-            }
+        let committed = [align::up(end, COMMIT_STEP), end].into_iter().find(|to| {
+            let start = segment.as_ptr().cast::<u8>().wrapping_add(from * GRANULE);
+            // SAFETY: the range lies within the segment, and nobody has anything in it yet.
+            unsafe { sys::commit(start, (to - from) * GRANULE) }.is_ok()
+        });
+        if let Some(to) = committed {
+            state.committed = to;
+            self.committed_granules += to - from;
         }
-        None
+        committed.is_some()
+    }
+
+    /// Takes an empty segment out of every list.
+    ///
+    /// # Safety
+    /// None of its granules is in use, and the caller holds the purger's lock.
+    unsafe fn remove(&mut self, segment: NonNull<Segment>) {
+        self.unlink(segment);
+        // SAFETY: the lists' members are valid, the segment is one of them, and the lock makes these the only
+        // references.
+        unsafe {
+            let mut link = &raw mut self.all;
+            while *link != segment.as_ptr() {
+                link = &raw mut (**link).state.next_all;
+            }
+            let state = state(segment);
+            *link = state.next_all;
+            self.count -= 1;
+            self.committed_granules -= state.committed;
+        }
+        let all = Run { segment, first: HEADER_GRANULES, len: USABLE_GRANULES };
+        self.dirty_pages -= all.count_dirty();
+        self.publish();
+        self.check();
     }
 
     /// Gives back address space that no segment uses; returns how many bytes.
@@ -301,41 +306,67 @@ impl Segments {
         }
         let (mut used, mut dirty, mut committed, mut count) = (0, 0, 0, 0);
         let mut next = self.all;
-        // SAFETY: the list's members are valid.
-        while let Some(header) = unsafe { next.as_ref() } {
-            used += USABLE_GRANULES - header.free.count();
-            for granule in (HEADER_GRANULES..GRANULES).filter(|&granule| header.free.get(granule)) {
-                dirty += header.dirty[granule].count_ones() as usize;
+        while let Some(segment) = NonNull::new(next) {
+            // SAFETY: the list's members are valid, and the lock makes this the only reference.
+            let state = unsafe { state(segment) };
+            used += USABLE_GRANULES - state.free.count();
+            let mut from = 0;
+            while let Some((first, len)) = state.free.next_run(from) {
+                dirty += Run { segment, first, len }.count_dirty();
+                from = first + len;
             }
-            let bucket = header.free.longest_run().checked_ilog2().map_or(FULL, |log| log as usize);
-            invariant!(bucket == header.bucket);
-            committed += header.committed;
+            invariant!(bucket(state) == state.bucket);
+            committed += state.committed;
             count += 1;
-            next = header.next_all;
+            next = state.next_all;
         }
         invariant!((used, dirty) == (self.used_granules, self.dirty_pages));
         invariant!((committed, count) == (self.committed_granules, self.count));
     }
 }
 
+/// What the lock guards of a segment.
+///
+/// # Safety
+/// The segment is in the collection, the caller holds the collection's lock, and lets no two references overlap.
+unsafe fn state<'a>(segment: NonNull<Segment>) -> &'a mut State {
+    // SAFETY: passed on to the caller.
+    unsafe { &mut (*segment.as_ptr()).state }
+}
+
+fn bucket(state: &State) -> usize {
+    state.free.longest_run().checked_ilog2().map_or(FULL, |log| log as usize)
+}
+
+/// The first granule of a run of `len` free ones: dirty if possible.
+fn choose(segment: NonNull<Segment>, len: usize) -> Option<usize> {
+    // SAFETY: the caller holds the lock.
+    let free = unsafe { &state(segment).free };
+    free.and(&Segment::dirty(segment)).find_run(len).or_else(|| free.find_run(len))
+}
+
 /// Purges free granules that were dirty in the last round too, and unmaps segments that were empty in it too; all such
-/// granules and segments, if `all`. Returns how many bytes were given back, and whether any remain. The purger's lock
-/// is held: nobody else takes segments out of the list.
+/// granules and segments, if `all`. Returns how many bytes were given back, and whether a further round would find some.
+/// The purger's lock is held: nobody else takes segments out of the list.
 pub(crate) fn purge(all: bool) -> (usize, bool) {
     let mut bytes = 0;
     let mut more = false;
     let mut next = SEGMENTS.lock().all;
     while let Some(segment) = NonNull::new(next) {
-        // Granules that wait for their system call are taken, so that nobody else takes them, but not one by one.
         let mut segments = SEGMENTS.lock();
+        let dirty = Segment::dirty(segment);
         // SAFETY: the segment is in the list, which only the holder of the purger's lock shortens; the lock makes
         // this the only reference.
-        let header = unsafe { &mut *segment.as_ptr() };
-        let dirty = header.free_and_dirty();
-        let chosen = if all { dirty } else { dirty.and(&header.aging) };
-        segments.mark_all(header, &chosen, false);
-        header.aging = header.free_and_dirty();
-        more |= !header.aging.is_zero();
+        let State { free, aging, .. } = *unsafe { state(segment) };
+        let idle = free.and(&dirty);
+        let chosen = if all { idle } else { idle.and(&aging) };
+        // Granules that wait for their system call count as taken, so that nobody else takes them.
+        segments.mark_all(segment, &chosen, false);
+        // SAFETY: as above.
+        let state = unsafe { state(segment) };
+        state.aging = state.free.and(&dirty);
+        // Those that the kernel refuses to take do not count: there would be no end.
+        more |= !state.aging.is_zero();
         drop(segments);
 
         let mut from = 0;
@@ -346,21 +377,27 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
         }
 
         let mut segments = SEGMENTS.lock();
+        segments.mark_all(segment, &chosen, true);
         // SAFETY: as above.
-        let header = unsafe { &mut *segment.as_ptr() };
-        segments.mark_all(header, &chosen, true);
-        next = header.next_all;
-        if header.is_empty() {
-            if all || header.was_empty {
-                bytes += HEADER_GRANULES * GRANULE;
-                // SAFETY: no granule is in use.
-                unsafe { segments.remove(header) };
-            } else {
-                header.was_empty = true;
-                more = true;
-            }
+        let state = unsafe { self::state(segment) };
+        next = state.next_all;
+        if !state.is_empty() {
+            continue;
         }
-        segments.check();
+        if !all && !state.was_empty {
+            state.was_empty = true;
+            more = true;
+            continue;
+        }
+        bytes += HEADER_GRANULES * GRANULE;
+        // SAFETY: no granule is in use. Then nothing leads to the segment any more, so it can be unmapped without
+        // the lock.
+        unsafe {
+            segments.remove(segment);
+            drop(segments);
+            let is_unmapped = sys::unmap(segment.as_ptr().cast(), SEGMENT).is_ok();
+            SEGMENTS.lock().regions.give(segment.as_ptr().cast(), is_unmapped);
+        }
     }
     (bytes, more)
 }
@@ -368,7 +405,7 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
 /// Counts the bytes of a huge block against the memory limit; false when they exceed it.
 pub(crate) fn charge(bytes: usize) -> bool {
     let mut segments = SEGMENTS.lock();
-    let fits = segments.charged().saturating_add(bytes) <= process::settings().memory_limit();
+    let fits = segments.is_within_limit(bytes);
     if fits {
         segments.huge_bytes += bytes;
         segments.publish();
@@ -392,9 +429,4 @@ pub(crate) fn footprint() -> usize {
 pub(crate) fn retains_too_much() -> bool {
     RETAINED.load(Ordering::Relaxed)
         > process::settings().retain().saturating_add(IN_USE.load(Ordering::Relaxed) / 8)
-}
-
-/// The first granule of a run of `len` free ones: dirty if possible.
-fn choose(header: &Segment, len: usize) -> Option<usize> {
-    header.free_and_dirty().find_run(len).or_else(|| header.free.find_run(len))
 }

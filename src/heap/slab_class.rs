@@ -108,37 +108,45 @@ pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
     let mut left = lock.lock().active.len;
     while left > 0 {
         let mut slabs = lock.lock();
-        let Some(slab) = NonNull::new(slabs.active.tail) else { break };
+        let Some(tail) = NonNull::new(slabs.active.tail) else { break };
         left -= 1;
         // SAFETY: slabs in a list are valid, and the lock makes this the only reference.
-        let slab = unsafe { &mut *slab.as_ptr() };
+        let slab = unsafe { &mut *tail.as_ptr() };
         // SAFETY: it is in the active list.
         unsafe { slabs.active.remove(slab) };
-        if !all && slab.stamp == round {
+        // In this round, which began just now, or in the one that ended.
+        if !all && round.wrapping_sub(slab.stamp) < 2 {
             more = true;
             // SAFETY: it is in no list now.
             unsafe { slabs.active.push_front(slab, Home::Active) };
             continue;
         }
-        let pages = slab.purgeable();
+        let (base, pages, out) = (slab.base, slab.purgeable(), slab.out);
         slab.home = Home::Purging;
-        let base = slab.base;
         drop(slabs);
         // SAFETY: the pages hold free blocks only, and nobody takes blocks from a slab that is off the lists.
         let pages = unsafe { slab::purge_pages(base, pages) };
         purged += pages.count_ones() as usize * page_size();
+
         let mut slabs = lock.lock();
+        // SAFETY: the slab stays where it is while it is being purged, and the lock makes this the only reference.
+        let slab = unsafe { &mut *tail.as_ptr() };
         // Pages that are locked into memory stay, and keep their contents.
         slab.mark_purged(pages);
-        if slab.is_empty() {
-            slab.home = Home::None;
-            slabs.slabs -= 1;
-            drop(slabs);
-            // SAFETY: the slab is in no list.
-            unsafe { release(slab) };
-        } else {
-            // SAFETY: the slab is in no list.
-            unsafe { slabs.settled.push_front(slab, Home::Settled) };
+        // SAFETY: the slab is in no list.
+        unsafe {
+            if slab.is_empty() {
+                slab.home = Home::None;
+                slab.next = ptr::null_mut();
+                slabs.slabs -= 1;
+                drop(slabs);
+                release(slab);
+            } else if slab.out == out {
+                slabs.settled.push_front(slab, Home::Settled);
+            } else {
+                more = true;
+                slabs.active.push_front(slab, Home::Active);
+            }
         }
     }
     if all {

@@ -55,7 +55,7 @@ mod span;
 pub(crate) mod sys;
 
 pub use advice::{Advice, Discard, ForkAdvice};
-pub(crate) use errno::Errno;
+pub(crate) use errno::{Errno, KeepErrno};
 pub use error::MapError;
 pub use huge_page::HugePage;
 pub(crate) use invariant::violated;

@@ -246,6 +246,15 @@ pub(crate) fn is_commit_strict() -> bool {
     }
 }
 
+pub(crate) fn set_errno(errno: Errno) {
+    #[cfg(target_os = "android")]
+    use libc::__errno as place;
+    #[cfg(not(target_os = "android"))]
+    use libc::__errno_location as place;
+    // SAFETY: the C library gives the place of the calling thread's errno, which is always there.
+    unsafe { *place() = errno.0 };
+}
+
 /// Names the calling thread.
 pub(crate) fn name_this_thread(name: &CStr) {
     // SAFETY: the kernel copies at most 16 bytes up to the NUL.

@@ -137,4 +137,15 @@ pub(crate) fn is_commit_strict() -> bool {
     false
 }
 
+pub(crate) fn set_errno(errno: Errno) {
+    #[cfg(any(target_os = "openbsd", target_os = "netbsd"))]
+    use libc::__errno as place;
+    #[cfg(any(target_os = "linux", target_os = "dragonfly"))]
+    use libc::__errno_location as place;
+    #[cfg(any(target_os = "macos", target_os = "ios", target_os = "freebsd"))]
+    use libc::__error as place;
+    // SAFETY: the C library gives the place of the calling thread's errno, which is always there.
+    unsafe { *place() = errno.0 };
+}
+
 pub(crate) fn name_this_thread(_name: &CStr) {}
