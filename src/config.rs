@@ -151,8 +151,8 @@ impl Options {
         self
     }
 
-    /// Whether a thread of Arenite's own gives memory back while the program is idle. It is started when there is
-    /// first something to give back. Without it, memory returns while the program frees, and in [`trim`].
+    /// Whether a thread of Arenite's own gives memory back while the program is idle. It is started when the heap has
+    /// grown past 8 MiB. Without it, memory returns while the program frees, and in [`trim`].
     /// Overruled by `ARENITE_BACKGROUND_PURGER` (`0` or `1`).
     ///
     /// [`trim`]: crate::trim

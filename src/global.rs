@@ -38,9 +38,9 @@ std::thread_local! {
 /// ```
 ///
 /// # Behaviour to know of
-/// - When there is first something to give back to the system, a thread named `arenite-purge` is started. It sleeps
-///   while there is nothing to do, takes no signals, and is not there after a `fork` until it is needed again.
-///   [`Arenite::background_purger`] turns it off.
+/// - When the heap has grown past 8 MiB, a thread named `arenite-purge` is started, which gives memory back while the
+///   program is idle. It sleeps while there is nothing to do, takes no signals, and is not there after a `fork` until
+///   the child's heap grows. [`Arenite::background_purger`] turns it off.
 /// - Out of memory is null (`AllocError` from [`Allocator`]), never the end of the process.
 /// - A signal handler must not allocate or free, as with any allocator.
 #[derive(Clone, Copy, Debug, Default)]
