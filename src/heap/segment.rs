@@ -90,7 +90,7 @@ impl Segment {
     /// `ptr` is a block of this heap.
     #[inline(always)]
     pub(crate) unsafe fn kind_at(ptr: NonNull<u8>) -> Kind {
-        let granule = ((ptr.addr().get() - 1) % SEGMENT) / GRANULE;
+        let granule = (ptr.addr().get() % SEGMENT) / GRANULE;
         // SAFETY: a block's header is mapped as long as the block is out. Relaxed: whoever has the block has
         // synchronised with its allocation, and the byte was written before that.
         let kind = unsafe { &(&raw const (*Segment::of(ptr)).kind).as_ref_unchecked()[granule] };
