@@ -53,6 +53,8 @@ pub(crate) fn usage() -> Usage {
         }
     }
     let huge = huge::counts();
+    // Before the segments' lock: the list of threads is above it in the order of locks.
+    let threads = cache::threads();
     let mut segments = SEGMENTS.lock();
     for (index, usage) in classes.iter_mut().enumerate().skip(SizeClass::SMALL) {
         usage.out = *segments.out_of(SizeClass::from_index(index));
@@ -68,6 +70,6 @@ pub(crate) fn usage() -> Usage {
         given_back: purge::given_back(),
         segments: segments.count,
         regions: segments.regions(),
-        threads: cache::threads(),
+        threads,
     }
 }
