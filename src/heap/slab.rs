@@ -193,11 +193,11 @@ fn pages_within(offset: usize, len: usize) -> u64 {
     ones(last - first + 1) << first
 }
 
-/// Purges the pages of `pages` in the slab that begins at `base`; returns how many bytes that were.
+/// Purges the pages of `pages` in the slab that begins at `base`; returns those that the kernel took.
 ///
 /// # Safety
 /// The pages belong to the caller and nothing in them is needed.
-pub(crate) unsafe fn purge_pages(base: *mut u8, pages: u64) -> usize {
+pub(crate) unsafe fn purge_pages(base: *mut u8, pages: u64) -> u64 {
     let mut left = pages;
     let mut purged = 0;
     while left != 0 {
@@ -206,7 +206,7 @@ pub(crate) unsafe fn purge_pages(base: *mut u8, pages: u64) -> usize {
         left &= !(ones(run) << first);
         // SAFETY: passed on to the caller.
         if unsafe { sys::purge(base.add(first * page_size()), run * page_size()) }.is_ok() {
-            purged += run * page_size();
+            purged |= ones(run) << first;
         }
     }
     purged

@@ -13,7 +13,7 @@ use crate::heap::segments::SEGMENTS;
 use crate::heap::size_class::SizeClass;
 use crate::heap::slab::{self, Home, Slab};
 use crate::heap::{process, purge};
-use crate::vm::Lock;
+use crate::vm::{Lock, page_size};
 
 #[derive(Debug)]
 struct List {
@@ -125,8 +125,10 @@ pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
         let base = slab.base;
         drop(slabs);
         // SAFETY: the pages hold free blocks only, and nobody takes blocks from a slab that is off the lists.
-        purged += unsafe { slab::purge_pages(base, pages) };
+        let pages = unsafe { slab::purge_pages(base, pages) };
+        purged += pages.count_ones() as usize * page_size();
         let mut slabs = lock.lock();
+        // Pages that are locked into memory stay, and keep their contents.
         slab.mark_purged(pages);
         if slab.is_empty() {
             slab.home = Home::None;
