@@ -91,6 +91,9 @@ pub(crate) unsafe fn free(block: NonNull<u8>) {
     // SAFETY: a block that is out has its header.
     let size = unsafe { (*header.as_ptr()).size };
     let mut huge = HUGE.lock();
+    if huge.kept.iter().flatten().any(|&(kept, _)| kept == header) {
+        process::die_of_bad_free(block.as_ptr(), true);
+    }
     huge.counts.blocks -= 1;
     huge.counts.bytes -= size;
     let bound = HUGE_KEPT_BYTES + huge.counts.bytes / 8;

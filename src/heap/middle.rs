@@ -9,7 +9,7 @@ use core::ptr::{self, NonNull};
 use crate::base::padded::Padded;
 use crate::base::sync::{AtomicBool, AtomicPtr, Ordering};
 use crate::config::{MIDDLE_KEPT, MIDDLE_KEPT_BYTES};
-use crate::heap::segment::Run;
+use crate::heap::segment::{Kind, Run, Segment};
 use crate::heap::segments::{SEGMENTS, Segments};
 use crate::heap::size_class::SizeClass;
 use crate::heap::{process, purge};
@@ -158,6 +158,10 @@ unsafe fn take_home(class: SizeClass, block: *mut u8) {
     let run = Run::at(block, class.granules());
     // SAFETY: passed on to the caller.
     unsafe {
+        let kind = NonNull::new(block).map(|block| Segment::kind_at(block));
+        if kind != Some(Kind::Class(class)) {
+            process::die_of_bad_free(block, kind == Some(Kind::None));
+        }
         run.mark_dirty(class.size());
         let mut segments = SEGMENTS.lock();
         *segments.out_of(class) -= 1;
