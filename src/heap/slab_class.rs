@@ -98,7 +98,7 @@ pub(crate) unsafe fn give_quietly(class: SizeClass, blocks: &[Slot]) {
     unsafe { release(emptied) };
 }
 
-/// Purges the free pages of slabs in which nothing changed since the last round (of all, if `all`). Returns how many
+/// Purges the free pages of slabs in which nothing changed for a round (of all, if `all`). Returns how many
 /// bytes were given back, and whether changed slabs remain. The purger's lock is held.
 pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
     let round = purge::round();
@@ -114,7 +114,8 @@ pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
         let slab = unsafe { &mut *slab.as_ptr() };
         // SAFETY: it is in the active list.
         unsafe { slabs.active.remove(slab) };
-        if !all && slab.stamp == round {
+        // It changed in this round or in the one that ended just now.
+        if !all && round.wrapping_sub(slab.stamp) < 2 {
             more = true;
             // SAFETY: it is in no list now.
             unsafe { slabs.active.push_front(slab, Home::Active) };
