@@ -75,7 +75,10 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let Some(len) = align::checked_up(size, page_size()) else { return ptr::null_mut() };
     if let Some(header) = take_kept(len, align) {
         // SAFETY: the kept block is this function's now.
-        return unsafe { reuse(header, size, zeroed) };
+        let block = unsafe { reuse(header, size, zeroed) };
+        if !block.is_null() {
+            return block;
+        }
     }
     match process::retry_after_reclaim(|| map(len, align)) {
         // SAFETY: the header was made just now.
@@ -133,7 +136,8 @@ pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
     // SAFETY: a block that is out has its header, which belongs to the block's owner.
     unsafe {
         let old = (*header.as_ptr()).size;
-        if len > old && !segments::charge(len - old) {
+        let charge = || segments::charge(len - old).then_some(());
+        if len > old && process::retry_after_reclaim(charge).is_none() {
             return ptr::null_mut();
         }
         let resized = if len <= capacity(header) { Some(header) } else { grow_by_moving(header, len) };
