@@ -185,12 +185,16 @@ extern "C" fn after_fork_in_child() {
     }
 }
 
-/// Runs `attempt`; when it fails, gives back what can be and tries once more. For the calls that make room: out of
-/// memory means null only when nothing that the heap merely keeps stood in the way.
+/// Runs `attempt`; when it fails, gives back what can be and tries again. For the calls that make room: out of memory
+/// means null only when nothing that the heap merely keeps stood in the way. Several times, because other threads may
+/// meanwhile have freed, and had kept, what they held.
 pub(crate) fn retry_after_reclaim<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    const RETRIES: usize = 4;
     attempt().or_else(|| {
-        purge::reclaim();
-        attempt()
+        (0..RETRIES).find_map(|_| {
+            purge::reclaim();
+            attempt()
+        })
     })
 }
 

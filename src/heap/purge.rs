@@ -150,7 +150,7 @@ fn run_round_if_due() {
 /// round would find something.
 fn run_round(all: bool) -> (usize, bool) {
     let _purger = PURGER.lock();
-    // Wrapping: stamps are only compared for equality.
+    // Wrapping: only the differences between stamps count.
     ROUND.fetch_add(1, Ordering::Relaxed);
     let mut bytes = 0;
     let mut more = false;
@@ -201,6 +201,9 @@ pub(crate) fn trim() -> usize {
 pub(crate) fn reclaim() {
     if FREED.swap(false, Ordering::Relaxed) {
         run_round(true);
+    } else {
+        // Another thread may be at it.
+        drop(PURGER.lock());
     }
     segments::SEGMENTS.lock().release_reserved();
 }

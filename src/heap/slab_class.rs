@@ -98,7 +98,7 @@ pub(crate) unsafe fn give_quietly(class: SizeClass, blocks: &[Slot]) {
     unsafe { release(emptied) };
 }
 
-/// Purges the free pages of slabs in which nothing changed since the last round (of all, if `all`). Returns how many
+/// Purges the free pages of slabs in which nothing changed for a round (of all, if `all`). Returns how many
 /// bytes were given back, and whether changed slabs remain. The purger's lock is held.
 pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
     let round = purge::round();
