@@ -61,7 +61,7 @@ fn fork_while(others: &[&(dyn Fn(u64) + Sync)], forks: u64) {
 /// back on either side.
 #[test]
 fn children_of_a_busy_program_live() {
-    in_time(60, "forks", || fork_while(&[&use_the_heap, &use_the_heap, &|_| _ = arenite::trim()], 60));
+    in_time(80, "forks", || fork_while(&[&use_the_heap, &use_the_heap, &|_| _ = arenite::trim()], 30));
 }
 
 /// Would catch locks that `stats` takes in another order than `fork`.
@@ -70,7 +70,7 @@ fn forks_beside_statistics() {
     let stats = |_| {
         let _ = arenite::stats();
     };
-    in_time(60, "forks", || fork_while(&[&stats, &stats, &use_the_heap], 150));
+    in_time(80, "forks", || fork_while(&[&stats, &stats, &use_the_heap], 60));
 }
 
 /// Would catch a list of threads that is changed during a fork, and thread-exit hooks that forget a lock.
@@ -80,7 +80,7 @@ fn forks_while_threads_come_and_go() {
         let block = thread::spawn(move || Block::alloc(layout(64 + seed as usize % 1000, 8)).unwrap());
         block.join().unwrap().free();
     };
-    in_time(60, "forks", || fork_while(&[&spawn, &spawn], 60));
+    in_time(80, "forks", || fork_while(&[&spawn, &spawn], 40));
 }
 
 /// Would catch a child that counts on the parent's purger thread.
@@ -132,7 +132,7 @@ fn generations_of_forks() {
             });
         });
     };
-    in_time(60, "forks", || (0..10).for_each(generation));
+    in_time(80, "forks", || (0..10).for_each(generation));
 }
 
 /// Memory of the parent's that the child frees, and a heap that the child trims, stay with the parent.

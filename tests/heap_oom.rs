@@ -226,7 +226,7 @@ fn what_is_kept_does_not_stand_in_the_way_of_growth() {
 fn threads_below_the_limit_are_not_refused() {
     const NAME: &str = "threads_below_the_limit_are_not_refused";
     in_child(NAME, limited(64 * MIB), || {
-        in_time(60, NAME, || {
+        in_time(80, NAME, || {
             let refused = Mutex::new(Vec::new());
             thread::scope(|scope| {
                 for seed in 0..2 {

@@ -125,7 +125,7 @@ fn programs_that_purge_while_they_free() {
 #[test]
 fn one_size_between_threads() {
     alone("one_size_between_threads", || {
-        in_time(60, "exchanges", || {
+        in_time(80, "exchanges", || {
             for size in [16, 256, 4096, 30 * KIB, 64 * KIB] {
                 let pool = std::sync::Mutex::new(Vec::new());
                 thread::scope(|scope| {

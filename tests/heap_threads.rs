@@ -52,15 +52,16 @@ fn thousands_of_threads_leave_nothing() {
         let after = arenite::stats();
         assert!(after.metadata <= before.metadata + 256 * KIB, "{before}\n{after}");
         assert!(after.in_use <= before.in_use + 64 * KIB, "{before}\n{after}");
-        assert!(after.in_depot <= before.in_depot + 4 * MIB, "{before}\n{after}");
-        assert!(resident() < resident_before + 16 * MIB, "{before}\n{after}");
+        // Shelves fill by and by: of each class up to 1 MiB, four blocks or one MiB.
+        assert!(after.in_depot <= 32 * MIB, "{before}\n{after}");
+        assert!(resident() < resident_before + 32 * MIB, "{before}\n{after}");
     });
 }
 
 /// Would catch blocks that die with their thread, and a free that depends on who allocated.
 #[test]
 fn blocks_outlive_their_threads() {
-    in_time(60, "blocks", || {
+    in_time(80, "blocks", || {
         let blocks: Vec<Block> = (0..200)
             .flat_map(|seed| thread::spawn(move || some_blocks(&mut Random::new(seed), 60)).join().unwrap())
             .collect();
@@ -119,7 +120,7 @@ thread_local! {
 /// Would catch a cache that is gone before the thread's own destructors have run.
 #[test]
 fn thread_local_destructors_use_the_heap() {
-    in_time(60, "threads", || {
+    in_time(80, "threads", || {
         for seed in 0..100 {
             thread::spawn(move || {
                 let mut random = Random::new(seed);
