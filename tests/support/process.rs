@@ -135,6 +135,29 @@ pub(crate) fn fork(body: impl FnOnce() -> i32) -> Fork {
     }
 }
 
+/// Runs `body` in a thread that the standard library knows nothing of, and waits for it: in a forked child its own locks
+/// may be held by threads that are not there.
+pub(crate) fn in_bare_thread(body: impl FnOnce() + Send) {
+    extern "C" fn start<F: FnOnce()>(body: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: the caller below passes the place of a body, and waits.
+        let body = unsafe { (*body.cast::<Option<F>>()).take() };
+        body.expect("one start")();
+        std::ptr::null_mut()
+    }
+    fn start_of<F: FnOnce()>(_: &Option<F>) -> extern "C" fn(*mut libc::c_void) -> *mut libc::c_void {
+        start::<F>
+    }
+    let mut body = Some(body);
+    let start = start_of(&body);
+    // SAFETY: the thread is waited for, so the body outlives it; each struct is initialised by the call that takes it.
+    unsafe {
+        let mut thread = std::mem::zeroed();
+        let place = (&raw mut body).cast();
+        assert_eq!(libc::pthread_create(&raw mut thread, std::ptr::null(), start, place), 0);
+        assert_eq!(libc::pthread_join(thread, std::ptr::null_mut()), 0);
+    }
+}
+
 impl Fork {
     /// The exit code; fails when the child hangs or is killed.
     #[track_caller]
