@@ -31,9 +31,10 @@ static GIVEN_BACK: AtomicU64 = AtomicU64::new(0);
 const IDLE: u32 = 0;
 const BUSY: u32 = 1;
 
-/// Without the thread: the least time between two purges, in milliseconds, so that memory that the kernel refuses to take
-/// (because it is locked, say) does not make each free slow.
-const PAUSE_MS: u64 = 10;
+/// Without the thread: when a purge of what exceeds the bound gave back nothing, in milliseconds. The kernel may refuse
+/// (because the memory is locked, say), and shall not be asked again at each free.
+static FUTILE_MS: AtomicU64 = AtomicU64::new(0);
+const PAUSE_MS: u64 = 100;
 
 /// Something left the caches since the last time that an allocation failed for want of room.
 static FREED: AtomicBool = AtomicBool::new(false);
@@ -139,10 +140,15 @@ fn run_round_if_due() {
         if LAST_ROUND_MS.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             run_round(false);
         }
-    } else if now.saturating_sub(last) >= PAUSE_MS && segments::retains_too_much() {
-        LAST_ROUND_MS.store(now, Ordering::Relaxed);
-        let Some(_purger) = PURGER.try_lock() else { return };
-        note_given_back(segments::purge(true).0);
+    } else if segments::retains_too_much()
+        && now.saturating_sub(FUTILE_MS.load(Ordering::Relaxed)) >= PAUSE_MS
+        && let Some(_purger) = PURGER.try_lock()
+    {
+        let (bytes, _) = segments::purge(true);
+        note_given_back(bytes);
+        if bytes == 0 {
+            FUTILE_MS.store(now, Ordering::Relaxed);
+        }
     }
 }
 
