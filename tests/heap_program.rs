@@ -7,7 +7,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use proptest::prelude::*;
 
 use support::process::alone;
-use support::program::{Program, World, any_op};
+use support::program::{Op, Program, SLOTS, World, any_op};
 use support::{Block, GIB, HEAP, KIB, MIB, Random, layout};
 
 proptest! {
@@ -25,6 +25,28 @@ proptest! {
         program.finish();
         world.finish();
     }
+}
+
+/// Would catch a middle block that grows over a live one, or leaves a tail that is handed out with its old contents
+/// counted as zero: many neighbours that all grow and shrink.
+#[test]
+fn middle_blocks_grow_around_each_other() {
+    let world = World::default();
+    let mut program = Program::new(&world, 2);
+    let mut random = Random::new(31);
+    for _ in 0..4000 {
+        let slot = random.between(0, SLOTS - 1);
+        let size = random.log_between(33 * KIB, 600 * KIB);
+        program.run(match random.between(0, 3) {
+            0 => Op::Alloc { slot, size, align: 8, zeroed: random.one_in(2) },
+            1 => Op::Free { slot },
+            2 => Op::Realloc { slot, size },
+            _ => Op::Resize { slot, size, align: 8, zeroed: true },
+        });
+    }
+    program.check();
+    program.finish();
+    world.finish();
 }
 
 /// Would catch a class table with a gap of more than an eighth, and a usable size that is not the class's.

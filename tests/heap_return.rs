@@ -108,6 +108,9 @@ fn an_idle_program_gives_back() {
             resident(),
             arenite::stats()
         );
+        // What stays is in the cache of this thread.
+        let is_home = || (arenite::stats().in_depot, arenite::stats().retained) == (0, 0);
+        assert!(eventually(Duration::from_secs(8), is_home), "{}", arenite::stats());
         // Once all is given back the thread sleeps: it does not wake the processor.
         thread::sleep(Duration::from_millis(1500));
         let time = processor_time();
