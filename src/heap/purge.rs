@@ -140,11 +140,11 @@ fn run_round_if_due() {
         if LAST_ROUND_MS.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             run_round(false);
         }
-    } else if segments::retains_too_much()
+    } else if segments::retains_too_much(huge::kept_bytes())
         && now.saturating_sub(FUTILE_MS.load(Ordering::Relaxed)) >= PAUSE_MS
         && let Some(_purger) = PURGER.try_lock()
     {
-        let (bytes, _) = segments::purge(true);
+        let bytes = huge::flush(true).0 + segments::purge(true).0;
         note_given_back(bytes);
         if bytes == 0 {
             FUTILE_MS.store(now, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use core::ptr::{self, NonNull};
 use crate::base::align;
 use crate::config::{GRANULE, MIDDLE_MAX, Options, SMALL_MAX};
 use crate::heap::cache::{Cache, INLINE_MAX, unmark};
+use crate::heap::magazine::{FRESH, FRESH_WITHIN};
 use crate::heap::segment::{Kind, Segment};
 use crate::heap::size_class::SizeClass;
 use crate::heap::{huge, middle, process, purge};
@@ -93,12 +94,10 @@ impl Cache {
     fn alloc_large(&self, options: &Options, size: usize, align: usize, zeroed: bool) -> *mut u8 {
         match route(size, align) {
             Route::Small(class) => {
-                let (Some(block), is_fresh) = unmark(self.pop(options, class)) else {
-                    return ptr::null_mut();
-                };
-                if zeroed && !is_fresh {
+                let (Some(block), mark) = unmark(self.pop(options, class)) else { return ptr::null_mut() };
+                if zeroed {
                     // SAFETY: the block is this function's and at least `size` bytes long.
-                    unsafe { block.write_bytes(0, size) };
+                    unsafe { clear(block, size, mark) };
                 }
                 block.as_ptr()
             }
@@ -243,6 +242,28 @@ impl Cache {
     pub fn trim(&self) -> usize {
         self.flush();
         purge::trim()
+    }
+}
+
+/// Clears the first `size` bytes of a block, as far as its mark does not say that they are.
+///
+/// # Safety
+/// The block is the caller's, and at least `size` bytes long.
+unsafe fn clear(block: NonNull<u8>, size: usize, mark: usize) {
+    let page = page_size();
+    let start = block.addr().get();
+    let end = start + size;
+    let (first_page, last_page) = (align::up(start, page), align::down(end, page));
+    // SAFETY: the ranges lie within the block.
+    unsafe {
+        match mark {
+            FRESH => {}
+            FRESH_WITHIN if first_page < last_page => {
+                block.write_bytes(0, first_page - start);
+                block.add(last_page - start).write_bytes(0, end - last_page);
+            }
+            _ => block.write_bytes(0, size),
+        }
     }
 }
 

@@ -425,8 +425,9 @@ pub(crate) fn footprint() -> usize {
     IN_USE.load(Ordering::Relaxed) + RETAINED.load(Ordering::Relaxed)
 }
 
-/// Whether more is free and kept for reuse than may be whatever its age: for processes without a purger thread.
-pub(crate) fn retains_too_much() -> bool {
-    RETAINED.load(Ordering::Relaxed)
+/// Whether more is free and kept for reuse, `elsewhere` included, than may be whatever its age: for processes without
+/// a purger thread.
+pub(crate) fn retains_too_much(elsewhere: usize) -> bool {
+    RETAINED.load(Ordering::Relaxed) + elsewhere
         > process::settings().retain().saturating_add(IN_USE.load(Ordering::Relaxed) / 8)
 }

@@ -6,9 +6,10 @@
 
 use core::ptr;
 
+use crate::base::align;
 use crate::base::bitmap::ones;
 use crate::config::{PAGE_MIN, SLAB_BLOCKS_MAX};
-use crate::heap::magazine::{FRESH, Slot};
+use crate::heap::magazine::{FRESH, FRESH_WITHIN, Slot};
 use crate::heap::size_class::SizeClass;
 use crate::vm::{page_size, sys};
 
@@ -89,7 +90,7 @@ impl Slab {
     }
 
     /// Takes free blocks in the order of their addresses until `blocks` is full or none are free; returns how many.
-    /// Blocks of whole pages that read as zero carry the mark [`FRESH`].
+    /// Blocks that span pages carry the mark [`FRESH`] or [`FRESH_WITHIN`] where it holds.
     pub(crate) fn take(&mut self, blocks: &mut [Slot]) -> usize {
         let words = self.class.slab_blocks().div_ceil(64);
         let mut taken = 0;
@@ -117,9 +118,17 @@ impl Slab {
         let size = self.class.size();
         let pages = pages_within(block * size, size);
         let address = self.base.wrapping_add(block * size);
-        let is_fresh = size >= PAGE_MIN && self.touched & pages == 0;
+        let touched = self.touched & pages;
         self.touched |= pages;
-        if is_fresh { address.map_addr(|addr| addr | FRESH) } else { address }
+        if size < PAGE_MIN {
+            return address;
+        }
+        let mark = match touched {
+            0 => FRESH,
+            touched if touched & whole_pages_within(block * size, size) == 0 => FRESH_WITHIN,
+            _ => 0,
+        };
+        address.map_addr(|addr| addr | mark)
     }
 
     /// Takes a block home. Returns whether it really was out: otherwise nothing was changed.
@@ -191,6 +200,14 @@ fn pages_within(offset: usize, len: usize) -> u64 {
     let first = offset >> shift;
     let last = (offset + len - 1) >> shift;
     ones(last - first + 1) << first
+}
+
+/// The pages, by bit, that lie wholly within `len` bytes at `offset` into a slab.
+fn whole_pages_within(offset: usize, len: usize) -> u64 {
+    let shift = page_size().trailing_zeros();
+    let first = align::up(offset, page_size()) >> shift;
+    let end = (offset + len) >> shift;
+    if first < end { ones(end - first) << first } else { 0 }
 }
 
 /// Purges the pages of `pages` in the slab that begins at `base`; returns those that the kernel took.

@@ -7,7 +7,7 @@
 use core::ptr::{self, NonNull};
 
 use crate::base::padded::Padded;
-use crate::heap::magazine::{FRESH, Slot};
+use crate::heap::magazine::{MARKS, Slot};
 use crate::heap::segment::{Run, Segment};
 use crate::heap::segments::SEGMENTS;
 use crate::heap::size_class::SizeClass;
@@ -149,31 +149,7 @@ pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
             }
         }
     }
-    if all {
-        release_empty(class);
-    }
     (purged, more)
-}
-
-/// Gives empty slabs that were kept back to their segments.
-fn release_empty(class: SizeClass) {
-    let mut slabs = CLASSES[class.index()].lock();
-    let mut emptied: *mut Slab = ptr::null_mut();
-    let mut next = slabs.settled.head;
-    // SAFETY: slabs in a list are valid, and the lock makes this the only reference.
-    while let Some(slab) = unsafe { next.as_mut() } {
-        next = slab.next;
-        if slab.is_empty() {
-            // SAFETY: it is in the settled list.
-            unsafe { slabs.settled.remove(slab) };
-            slabs.slabs -= 1;
-            slab.next = emptied;
-            emptied = slab;
-        }
-    }
-    drop(slabs);
-    // SAFETY: the emptied slabs are in no list but this one.
-    unsafe { release(emptied) };
 }
 
 pub(crate) fn counts(class: SizeClass) -> Counts {
@@ -260,7 +236,7 @@ impl SlabClass {
     /// `block` is a block of this class that is out, and the caller's.
     unsafe fn give(&mut self, block: *mut u8, emptied: &mut *mut Slab) {
         // A block that comes home from a magazine may still be marked.
-        let block = block.map_addr(|addr| addr & !FRESH);
+        let block = block.map_addr(|addr| addr & !MARKS);
         // SAFETY: passed on to the caller; the lock makes this the only reference.
         let slab = unsafe { &mut *Segment::slab_of(block) };
         if slab.class != self.class || !slab.give(block) {
