@@ -21,7 +21,7 @@ use crate::base::sync::{AtomicPtr, Ordering};
 use crate::config::{MAGAZINE_SLOTS, Options, PAGE_MIN};
 use crate::heap::magazine::{MAGAZINE_SIZE, MARKS, Magazine, Slot, sentinel};
 use crate::heap::size_class::SizeClass;
-use crate::heap::{depot, metadata, process, purge, slab_class};
+use crate::heap::{depot, metadata, purge, slab_class};
 use crate::vm::{KeepErrno, Lock};
 
 /// The state of one thread; see [`crate::heap`] for how to hold one.
@@ -133,10 +133,8 @@ impl Cache {
     #[cold]
     #[inline(never)]
     fn pop_slowly(&self, options: &Options, class: SizeClass) -> *mut u8 {
-        if self.state.get() != State::Live && !self.enter(options) {
-            let mut block = [ptr::null_mut()];
-            slab_class::take(class, &mut block);
-            return block[0];
+        if !self.is_live() && !self.enter(options) {
+            return take_one(class);
         }
         let loaded = self.loaded(class);
         let spare = self.spare(class);
@@ -157,16 +155,14 @@ impl Cache {
     /// in the order of their addresses.
     fn fill_from_slab(&self, class: SizeClass, loaded: Option<Magazine>) -> *mut u8 {
         let Some(mut magazine) = loaded.or_else(|| depot::take_empty(class)) else {
-            let mut block = [ptr::null_mut()];
-            slab_class::take(class, &mut block);
-            return block[0];
+            return take_one(class);
         };
         let capacity = class.capacity();
         let fill = &self.fill[class.index()];
         let want = usize::from(fill.get()).max(capacity / 8).max(1);
         fill.set((want * 2).min(capacity) as u8);
         let mut blocks = [ptr::null_mut(); MAGAZINE_SLOTS];
-        let got = slab_class::take(class, &mut blocks[..want]);
+        let got = take(class, &mut blocks[..want]);
         for &block in blocks[..got].iter().skip(1).rev() {
             // SAFETY: the magazine is empty and this thread's, and `want` is at most its capacity.
             unsafe { magazine.push(block) };
@@ -183,9 +179,10 @@ impl Cache {
     #[inline(never)]
     unsafe fn push_slowly(&self, options: &Options, class: SizeClass, block: *mut u8) {
         let _errno = KeepErrno::new();
-        if self.state.get() != State::Live && !self.enter(options) {
+        if !self.is_live() && !self.enter(options) {
             // SAFETY: passed on to the caller.
-            return unsafe { slab_class::give(class, &[block]) };
+            unsafe { slab_class::give(class, &[block]) };
+            return purge::note_work();
         }
         let (empty, full) = match (self.loaded(class), self.spare(class)) {
             (Some(loaded), Some(spare)) if spare.is_empty(class) => (Some(spare), Some(loaded)),
@@ -204,7 +201,7 @@ impl Cache {
                 self.top(class).store(sentinel(), Ordering::Relaxed);
                 self.set_spare(class, full);
                 // SAFETY: passed on to the caller.
-                unsafe { slab_class::give_quietly(class, &[block]) };
+                unsafe { slab_class::give(class, &[block]) };
             }
         }
         purge::note_work();
@@ -228,27 +225,6 @@ impl Cache {
         self.top(class).store(magazine.top(), Ordering::Relaxed);
     }
 
-    /// Makes a new cache live; false when it must not be used (any more).
-    #[cold]
-    fn enter(&self, options: &Options) -> bool {
-        if self.state.get() == State::Over {
-            return false;
-        }
-        // The C library may allocate in here, and come back to this function.
-        process::start(options);
-        if self.state.get() == State::Live {
-            return true;
-        }
-        self.state.set(State::Live);
-        self.enlist();
-        if process::call_at_thread_exit(ptr::from_ref(self).cast_mut().cast()) {
-            return true;
-        }
-        // Without a hook what the cache holds would be lost with the thread.
-        self.leave();
-        false
-    }
-
     /// The end of the thread that owns the cache.
     ///
     /// # Safety
@@ -259,7 +235,22 @@ impl Cache {
         purge::note_work();
     }
 
-    fn leave(&self) {
+    pub(super) fn is_live(&self) -> bool {
+        self.state.get() == State::Live
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.state.get() == State::Over
+    }
+
+    /// From new to live.
+    pub(super) fn go_live(&self) {
+        self.state.set(State::Live);
+        self.enlist();
+    }
+
+    /// From live to over: what is cached goes to others.
+    pub(super) fn leave(&self) {
         self.state.set(State::Over);
         self.delist();
         self.empty(|class, magazine| {
@@ -288,7 +279,7 @@ impl Cache {
                 }
                 // SAFETY: the magazine was this thread's and is this function's now, as are its blocks.
                 unsafe {
-                    slab_class::give_quietly(class, magazine.blocks(class));
+                    slab_class::give(class, magazine.blocks(class));
                     magazine.clear(class);
                     metadata::give_magazine(magazine);
                 }
@@ -329,6 +320,22 @@ impl Default for Cache {
     }
 }
 
+/// Takes blocks from slabs; if there is no memory for a new one, once more after kept memory was given back. Returns how
+/// many.
+fn take(class: SizeClass, blocks: &mut [Slot]) -> usize {
+    purge::retry_after_reclaim(|| match slab_class::take(class, blocks) {
+        0 => None,
+        taken => Some(taken),
+    })
+    .unwrap_or(0)
+}
+
+fn take_one(class: SizeClass) -> *mut u8 {
+    let mut block = [ptr::null_mut()];
+    take(class, &mut block);
+    block[0]
+}
+
 /// Gives a full magazine to the depot, or its blocks home if the depot has enough; returns an empty one, if there is
 /// memory for it.
 ///
@@ -340,7 +347,7 @@ unsafe fn give_away(class: SizeClass, mut full: Magazine) -> Option<Magazine> {
         if depot::give_full(class, full) {
             return depot::take_empty(class);
         }
-        slab_class::give_quietly(class, full.blocks(class));
+        slab_class::give(class, full.blocks(class));
         full.clear(class);
         Some(full)
     }

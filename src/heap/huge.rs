@@ -18,7 +18,8 @@ use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{GRANULES, HUGE_KEPT, HUGE_KEPT_BYTES, HugePages, PAGE_MIN, SEGMENT};
 use crate::heap::segment::Segment;
-use crate::heap::{process, purge, segments};
+use crate::heap::settings::settings;
+use crate::heap::{fault, round, segments};
 use crate::vm::{Lock, page_size, platform, sys};
 
 use static_assertions::const_assert;
@@ -94,10 +95,8 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
             return reused;
         }
     }
-    let header = process::retry_after_reclaim(|| map(len, align));
-    purge::note_growth();
     // SAFETY: the header was made just now.
-    header.map_or(ptr::null_mut(), |header| unsafe { data(header) })
+    map(len, align).map_or(ptr::null_mut(), |header| unsafe { data(header) })
 }
 
 /// # Safety
@@ -108,20 +107,22 @@ pub(crate) unsafe fn free(block: NonNull<u8>) {
     let size = unsafe { (*header.as_ptr()).size };
     let mut huge = HUGE.lock();
     if huge.kept.iter().flatten().any(|&(kept, _)| kept == header) {
-        process::die_of_bad_free(block.as_ptr(), true);
+        fault::die_of_bad_free(block.as_ptr(), true);
     }
     huge.counts.blocks -= 1;
     huge.counts.bytes -= size;
-    let settings = process::settings();
     // Without a purger nobody ages what is kept, so it counts as retained.
-    let most =
-        if settings.background_purger() { HUGE_KEPT_BYTES } else { settings.retain().min(HUGE_KEPT_BYTES) };
+    let most = if settings().background_purger() {
+        HUGE_KEPT_BYTES
+    } else {
+        settings().retain().min(HUGE_KEPT_BYTES)
+    };
     let bound = most + huge.counts.bytes / 8;
     let place = huge.kept.iter().position(Option::is_none);
     if let Some(place) = place
         && huge.counts.kept_bytes + size <= bound
     {
-        huge.kept[place] = Some((header, purge::round()));
+        huge.kept[place] = Some((header, round::current()));
         huge.counts.kept += 1;
         huge.counts.kept_bytes += size;
         KEPT_BYTES.store(huge.counts.kept_bytes, Ordering::Relaxed);
@@ -131,7 +132,6 @@ pub(crate) unsafe fn free(block: NonNull<u8>) {
         // SAFETY: the block is the caller's, who is done with it.
         unsafe { unmap(header) };
     }
-    purge::note_work();
 }
 
 /// Bytes from the block's first on that belong to it.
@@ -154,7 +154,7 @@ pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
     // SAFETY: a block that is out has its header, which belongs to the block's owner.
     unsafe {
         let old = (*header.as_ptr()).size;
-        if len > old && process::retry_after_reclaim(|| segments::charge(len - old).then_some(())).is_none() {
+        if len > old && !segments::charge(len - old) {
             return ptr::null_mut();
         }
         let resized = if len <= capacity(header) { Some(header) } else { grow_by_moving(header, len) };
@@ -178,14 +178,12 @@ pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
 /// Unmaps kept blocks that are older than a round, or all. Returns how many bytes that gave back, and whether blocks
 /// remain.
 pub(crate) fn flush(all: bool) -> (usize, bool) {
-    let round = purge::round();
     let mut bytes = 0;
     let mut more = false;
     for place in 0..HUGE_KEPT {
         let mut huge = HUGE.lock();
         match huge.kept[place] {
-            // It came in this round or in the one that ended just now.
-            Some((_, since)) if !all && round.wrapping_sub(since) < 2 => more = true,
+            Some((_, since)) if !all && !round::is_past(since) => more = true,
             Some((header, _)) => {
                 huge.take(place);
                 drop(huge);
@@ -301,7 +299,7 @@ unsafe fn drop_tail(header: NonNull<Header>, len: usize) {
 
 /// Whether mappings are made to measure: what is mapped and not touched counts for something.
 fn is_scarce() -> bool {
-    process::settings().is_commit_strict() || sys::address_space_limit().is_some()
+    settings().is_commit_strict() || sys::address_space_limit().is_some()
 }
 
 /// How long a mapping for `len` bytes of data at `offset` should be, room included; none where that overflows.
@@ -325,7 +323,7 @@ fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
         segments::uncharge(len);
         return None;
     };
-    if process::settings().huge_pages() != HugePages::System {
+    if settings().huge_pages() != HugePages::System {
         // The whole of it, so that it stays one mapping to the kernel and can be moved by one call.
         // SAFETY: the mapping is this function's.
         unsafe { platform::advise_huge_pages(start, mapped) };

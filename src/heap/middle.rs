@@ -9,10 +9,11 @@ use core::ptr::{self, NonNull};
 use crate::base::padded::Padded;
 use crate::base::sync::{AtomicBool, AtomicPtr, Ordering};
 use crate::config::{MIDDLE_KEPT, MIDDLE_KEPT_BYTES};
+use crate::heap::fault;
 use crate::heap::segment::{Kind, Run, Segment};
 use crate::heap::segments::{SEGMENTS, Segments};
+use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
-use crate::heap::{process, purge};
 
 #[derive(Debug)]
 struct Shelf {
@@ -33,7 +34,7 @@ static SHELVES: [Padded<Shelf>; MIDDLE] = [const {
 
 fn shelf(class: SizeClass) -> (&'static Shelf, &'static [AtomicPtr<u8>]) {
     let shelf = &SHELVES[class.index() - SizeClass::SMALL];
-    let settings = process::settings();
+    let settings = settings();
     let places = if settings.background_purger() {
         (MIDDLE_KEPT_BYTES / class.size()).clamp(1, MIDDLE_KEPT)
     } else {
@@ -47,11 +48,7 @@ fn shelf(class: SizeClass) -> (&'static Shelf, &'static [AtomicPtr<u8>]) {
 pub(crate) fn alloc(class: SizeClass) -> *mut u8 {
     match take_from_shelf(class) {
         Some(block) => block.as_ptr(),
-        None => {
-            let run = take_run(class);
-            purge::note_growth();
-            run.map_or(ptr::null_mut(), Run::base)
-        }
+        None => take_run(class).map_or(ptr::null_mut(), Run::base),
     }
 }
 
@@ -65,7 +62,6 @@ pub(crate) fn alloc_zeroed(class: SizeClass, len: usize) -> *mut u8 {
     let Some(run) = take_run(class) else { return ptr::null_mut() };
     // SAFETY: the run is this function's and at least `len` bytes long.
     unsafe { run.clear(len) };
-    purge::note_growth();
     run.base()
 }
 
@@ -82,13 +78,11 @@ pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
                 .is_ok()
         {
             shelf.used.store(true, Ordering::Relaxed);
-            purge::note_work();
             return;
         }
     }
     // SAFETY: passed on to the caller.
     unsafe { take_home(class, block.as_ptr()) };
-    purge::note_work();
 }
 
 /// Makes a block of `old` one of `new` where it is; false, and nothing is changed, when there is no room behind it.
@@ -109,9 +103,6 @@ pub(crate) unsafe fn resize(old: SizeClass, new: SizeClass, block: NonNull<u8>) 
         resized.set_class(new);
         *segments.out_of(old) -= 1;
         *segments.out_of(new) += 1;
-    }
-    if new < old {
-        purge::note_work();
     }
     true
 }
@@ -155,12 +146,10 @@ fn take_from(places: &[AtomicPtr<u8>]) -> Option<NonNull<u8>> {
 }
 
 fn take_run(class: SizeClass) -> Option<Run> {
-    let run = process::retry_after_reclaim(|| {
-        let mut segments = SEGMENTS.lock();
-        let run = segments.take(class.granules())?;
-        *segments.out_of(class) += 1;
-        Some(run)
-    })?;
+    let mut segments = SEGMENTS.lock();
+    let run = segments.take(class.granules())?;
+    *segments.out_of(class) += 1;
+    drop(segments);
     // SAFETY: the run is this function's.
     unsafe { run.set_class(class) };
     Some(run)
@@ -174,7 +163,7 @@ unsafe fn take_home(class: SizeClass, block: *mut u8) {
     unsafe {
         let kind = NonNull::new(block).map(|block| Segment::kind_at(block));
         if kind != Some(Kind::Class(class)) {
-            process::die_of_bad_free(block, kind == Some(Kind::None));
+            fault::die_of_bad_free(block, kind == Some(Kind::None));
         }
         run.mark_dirty(class.size());
         let mut segments = SEGMENTS.lock();

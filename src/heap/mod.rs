@@ -12,7 +12,7 @@
 //!
 //! A free is the mirror: push; change places; give the full magazine to the depot; the depot has enough: bring its
 //! blocks home; the slab is empty: give back its granules; purge what stays free; unmap the segment that stays empty.
-//! The last three happen after a delay, out of the way ([`purge`]).
+//! The last three happen after a delay, out of the way.
 //!
 //! Middle sizes (up to 8 MiB) are runs of granules behind a shelf of a few blocks a class; huge ones have mappings of
 //! their own.
@@ -29,6 +29,7 @@
 
 mod cache;
 mod depot;
+mod fault;
 mod huge;
 mod magazine;
 mod metadata;
@@ -36,9 +37,11 @@ mod middle;
 mod process;
 mod purge;
 mod region;
+mod round;
 mod route;
 mod segment;
 mod segments;
+mod settings;
 mod size_class;
 mod slab;
 mod slab_class;

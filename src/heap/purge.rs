@@ -15,15 +15,13 @@
 use core::ffi::c_void;
 
 use crate::base::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
-use crate::heap::{depot, huge, metadata, middle, process, segments, slab_class};
+use crate::heap::{depot, huge, metadata, middle, round, segments, slab_class};
 use crate::vm::hooks;
 use crate::vm::{Lock, platform};
 
 static PURGER: Lock<()> = Lock::new(());
-
-/// The number of rounds so far: what changed in this round is left alone.
-static ROUND: AtomicU32 = AtomicU32::new(1);
 
 /// Bytes given back since the process began.
 static GIVEN_BACK: AtomicU64 = AtomicU64::new(0);
@@ -57,11 +55,6 @@ const REFUSED: u32 = 2;
 /// When the last round was run while freeing, in milliseconds of [`platform::now_ms`].
 static LAST_ROUND_MS: AtomicU64 = AtomicU64::new(0);
 
-pub(crate) fn round() -> u32 {
-    // Relaxed: a stamp that is a round old only delays a purge by a round.
-    ROUND.load(Ordering::Relaxed)
-}
-
 pub(crate) fn given_back() -> u64 {
     GIVEN_BACK.load(Ordering::Relaxed)
 }
@@ -79,7 +72,7 @@ pub(crate) fn note_work() {
             platform::wake_one(&WORK);
         }
     }
-    if THREAD.load(Ordering::Relaxed) == REFUSED || !process::settings().background_purger() {
+    if THREAD.load(Ordering::Relaxed) == REFUSED || !settings().background_purger() {
         run_round_if_due();
     }
 }
@@ -95,7 +88,7 @@ pub(crate) fn note_growth() {
 
 #[cold]
 fn start_thread() {
-    if process::settings().background_purger()
+    if settings().background_purger()
         && THREAD.compare_exchange(NO_THREAD, STARTED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         && hooks::spawn_detached(run).is_err()
     {
@@ -109,7 +102,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         while WORK.load(Ordering::Relaxed) == IDLE {
             platform::wait(&WORK, IDLE, None);
         }
-        sleep(process::settings().purge_delay_ms().div_ceil(2).max(1));
+        sleep(settings().purge_delay_ms().div_ceil(2).max(1));
         // Before the round: what is freed during it sets the word again.
         WORK.store(IDLE, Ordering::Relaxed);
         if run_round(false).1 {
@@ -135,7 +128,7 @@ fn sleep(ms: u32) {
 fn run_round_if_due() {
     let now = platform::now_ms();
     let last = LAST_ROUND_MS.load(Ordering::Relaxed);
-    if now.saturating_sub(last) >= u64::from(process::settings().purge_delay_ms().div_ceil(2)) {
+    if now.saturating_sub(last) >= u64::from(settings().purge_delay_ms().div_ceil(2)) {
         // One of the threads that see this runs the round.
         if LAST_ROUND_MS.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             run_round(false);
@@ -156,8 +149,7 @@ fn run_round_if_due() {
 /// round would find something.
 fn run_round(all: bool) -> (usize, bool) {
     let _purger = PURGER.lock();
-    // Wrapping: only the differences between stamps count.
-    ROUND.fetch_add(1, Ordering::Relaxed);
+    round::begin();
     let mut bytes = 0;
     let mut more = false;
     for index in 0..SizeClass::SMALL {
@@ -169,7 +161,7 @@ fn run_round(all: bool) -> (usize, bool) {
             left -= 1;
             // SAFETY: the magazine came out of the depot and is this function's, as are its blocks.
             unsafe {
-                slab_class::give_quietly(class, magazine.blocks(class));
+                slab_class::give(class, magazine.blocks(class));
                 magazine.clear(class);
                 metadata::give_magazine(magazine);
             }
@@ -212,6 +204,19 @@ pub(crate) fn reclaim() {
         drop(PURGER.lock());
     }
     segments::SEGMENTS.lock().release_reserved();
+}
+
+/// Runs `attempt`; when it fails, gives back what can be and tries again. For the calls that make room: out of memory
+/// means null only when nothing that the heap merely keeps stood in the way. Several times, because other threads may
+/// meanwhile have freed, and had kept, what they held.
+pub(crate) fn retry_after_reclaim<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    const RETRIES: usize = 4;
+    attempt().or_else(|| {
+        (0..RETRIES).find_map(|_| {
+            reclaim();
+            attempt()
+        })
+    })
 }
 
 /// Takes the lock for a fork.

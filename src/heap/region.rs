@@ -11,7 +11,7 @@ use core::ptr::{self, NonNull};
 
 use crate::base::bitmap::ones;
 use crate::config::{REGION_MAX, SEGMENT};
-use crate::heap::{metadata, process};
+use crate::heap::{fault, metadata};
 use crate::vm::{Errno, sys};
 
 /// One reservation.
@@ -114,7 +114,7 @@ impl Regions {
     /// The region and the bit of a slot that is out.
     fn find_out(&mut self, base: *mut u8) -> (&mut Region, u64) {
         let Some(region) = self.iter().find(|region| region.contains(base)) else {
-            process::die_of_foreign_block(base)
+            fault::die_of_foreign_block(base)
         };
         let bit = 1 << ((base.addr() - region.base.addr()) / SEGMENT);
         invariant!((region.held | region.gone) & bit == 0);

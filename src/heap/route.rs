@@ -10,7 +10,7 @@ use crate::heap::cache::{Cache, INLINE_MAX, unmark};
 use crate::heap::magazine::{FRESH, FRESH_WITHIN};
 use crate::heap::segment::{Kind, Segment};
 use crate::heap::size_class::SizeClass;
-use crate::heap::{huge, middle, process, purge};
+use crate::heap::{fault, huge, middle, process, purge};
 use crate::vm::{KeepErrno, page_size};
 
 /// Where blocks of a layout come from.
@@ -52,7 +52,7 @@ pub unsafe fn usable_size(block: NonNull<u8>) -> usize {
         Kind::Class(class) => class.size(),
         // SAFETY: as above.
         Kind::Huge => unsafe { huge::usable_size(block) },
-        Kind::None => process::die_of_foreign_block(block.as_ptr()),
+        Kind::None => fault::die_of_foreign_block(block.as_ptr()),
     }
 }
 
@@ -101,14 +101,11 @@ impl Cache {
                 }
                 block.as_ptr()
             }
-            Route::Middle(class) => {
-                process::start(options);
-                if zeroed { middle::alloc_zeroed(class, size) } else { middle::alloc(class) }
-            }
-            Route::Huge => {
-                process::start(options);
-                huge::alloc(size, align, zeroed)
-            }
+            Route::Middle(class) => alloc_unsplit(options, || match zeroed {
+                true => middle::alloc_zeroed(class, size),
+                false => middle::alloc(class),
+            }),
+            Route::Huge => alloc_unsplit(options, || huge::alloc(size, align, zeroed)),
         }
     }
 
@@ -158,9 +155,10 @@ impl Cache {
                 }
                 Kind::Class(class) => middle::free(class, block),
                 Kind::Huge => huge::free(block),
-                Kind::None => process::die_of_foreign_block(block.as_ptr()),
+                Kind::None => fault::die_of_foreign_block(block.as_ptr()),
             }
         }
+        purge::note_work();
     }
 
     /// Makes the block `new_size` bytes long, where it is if possible; null when out of memory, and the block is as it
@@ -179,14 +177,9 @@ impl Cache {
     ) -> *mut u8 {
         // SAFETY: passed on to the caller.
         unsafe {
-            if resize_in_place(block, route(size, align), route(new_size, align)) {
-                return block.as_ptr();
-            }
-            if route(size, align) == Route::Huge && route(new_size, align) == Route::Huge {
-                let moved = huge::realloc(block, new_size);
-                if !moved.is_null() {
-                    return moved;
-                }
+            let resized = resize(block, route(size, align), route(new_size, align), new_size);
+            if !resized.is_null() {
+                return resized;
             }
             let Some(new) = NonNull::new(self.alloc(options, new_size, align)) else {
                 return ptr::null_mut();
@@ -212,21 +205,15 @@ impl Cache {
     ) -> *mut u8 {
         // SAFETY: passed on to the caller.
         unsafe {
-            let to = route(new_size, align);
             let from = match Segment::kind_at(block) {
                 Kind::Class(class) if class.index() < SizeClass::SMALL => Route::Small(class),
                 Kind::Class(class) => Route::Middle(class),
                 Kind::Huge => Route::Huge,
-                Kind::None => process::die_of_foreign_block(block.as_ptr()),
+                Kind::None => fault::die_of_foreign_block(block.as_ptr()),
             };
-            if resize_in_place(block, from, to) {
-                return block.as_ptr();
-            }
-            if from == Route::Huge && to == Route::Huge {
-                let moved = huge::realloc(block, new_size);
-                if !moved.is_null() {
-                    return moved;
-                }
+            let resized = resize(block, from, route(new_size, align), new_size);
+            if !resized.is_null() {
+                return resized;
             }
             let Some(new) = NonNull::new(self.alloc(options, new_size, align)) else {
                 return ptr::null_mut();
@@ -267,6 +254,14 @@ unsafe fn clear(block: NonNull<u8>, size: usize, mark: usize) {
     }
 }
 
+/// Runs `alloc` for a block that is no part of a slab, again if need be after kept memory was given back.
+fn alloc_unsplit(options: &Options, alloc: impl Fn() -> *mut u8) -> *mut u8 {
+    process::start(options);
+    let block = purge::retry_after_reclaim(|| NonNull::new(alloc()));
+    purge::note_growth();
+    block.map_or(ptr::null_mut(), NonNull::as_ptr)
+}
+
 /// # Safety
 /// As for [`Cache::free`], for a layout that is not small.
 #[inline(never)]
@@ -278,17 +273,32 @@ unsafe fn free_large(block: NonNull<u8>, size: usize, align: usize) {
         // SAFETY: as above.
         Route::Huge => unsafe { huge::free(block) },
     }
+    purge::note_work();
 }
 
-/// Whether the block could be made one of the other route without moving.
+/// Makes a block that came by one route one of the other without copying it; null, and it is as it was, where that cannot
+/// be done.
 ///
 /// # Safety
-/// The block came by the first route and is the caller's.
-unsafe fn resize_in_place(block: NonNull<u8>, from: Route, to: Route) -> bool {
+/// The block came by the route `from` and is the caller's.
+unsafe fn resize(block: NonNull<u8>, from: Route, to: Route, size: usize) -> *mut u8 {
     match (from, to) {
-        (Route::Small(old), Route::Small(new)) => old == new,
-        // SAFETY: passed on to the caller.
-        (Route::Middle(old), Route::Middle(new)) => old == new || unsafe { middle::resize(old, new, block) },
-        _ => false,
+        (Route::Small(old), Route::Small(new)) if old == new => block.as_ptr(),
+        (Route::Middle(old), Route::Middle(new)) => {
+            // SAFETY: passed on to the caller.
+            if old != new && !unsafe { middle::resize(old, new, block) } {
+                return ptr::null_mut();
+            }
+            if new < old {
+                purge::note_work();
+            }
+            block.as_ptr()
+        }
+        (Route::Huge, Route::Huge) => {
+            // SAFETY: passed on to the caller; nothing has changed after a failure.
+            let resized = purge::retry_after_reclaim(|| NonNull::new(unsafe { huge::realloc(block, size) }));
+            resized.map_or(ptr::null_mut(), NonNull::as_ptr)
+        }
+        _ => ptr::null_mut(),
     }
 }

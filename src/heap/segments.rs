@@ -9,9 +9,9 @@ use core::ptr::{self, NonNull};
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{COMMIT_STEP, GRANULE, GRANULES, HugePages, SEGMENT};
-use crate::heap::process;
 use crate::heap::region::Regions;
 use crate::heap::segment::{Granules, HEADER_GRANULES, Run, Segment, State, USABLE_GRANULES};
+use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::vm::{Lock, page_size, platform, sys};
 
@@ -68,7 +68,7 @@ impl Segments {
     /// Whether `bytes` more keep within the memory limit. Blocks in use count, and what is kept for reuse.
     fn is_within_limit(&self, bytes: usize) -> bool {
         let charged = self.used_granules * GRANULE + self.dirty_pages * page_size() + self.huge_bytes;
-        charged.saturating_add(bytes) <= process::settings().memory_limit()
+        charged.saturating_add(bytes) <= settings().memory_limit()
     }
 
     /// Takes `len` adjacent granules, committed; dirty ones first, as they cost no page faults. None when out of
@@ -226,13 +226,13 @@ impl Segments {
     }
 
     fn add(&mut self) -> Option<NonNull<Segment>> {
-        let base = self.regions.take(process::settings().reservation())?;
+        let base = self.regions.take(settings().reservation())?;
         // SAFETY: the segment was reserved just now and nobody knows of it.
         if unsafe { sys::commit(base.as_ptr(), HEADER_GRANULES * GRANULE) }.is_err() {
             self.regions.keep(base.as_ptr());
             return None;
         }
-        if process::settings().huge_pages() == HugePages::Always {
+        if settings().huge_pages() == HugePages::Always {
             // SAFETY: as above.
             unsafe { platform::advise_huge_pages(base.as_ptr(), SEGMENT) };
         }
@@ -429,5 +429,5 @@ pub(crate) fn footprint() -> usize {
 /// a purger thread.
 pub(crate) fn retains_too_much(elsewhere: usize) -> bool {
     RETAINED.load(Ordering::Relaxed) + elsewhere
-        > process::settings().retain().saturating_add(IN_USE.load(Ordering::Relaxed) / 8)
+        > settings().retain().saturating_add(IN_USE.load(Ordering::Relaxed) / 8)
 }

@@ -12,7 +12,7 @@ use crate::heap::segment::{Run, Segment};
 use crate::heap::segments::SEGMENTS;
 use crate::heap::size_class::SizeClass;
 use crate::heap::slab::{self, Home, Slab};
-use crate::heap::{process, purge};
+use crate::heap::{fault, round};
 use crate::vm::{Lock, page_size};
 
 #[derive(Debug)]
@@ -77,16 +77,6 @@ pub(crate) fn take(class: SizeClass, blocks: &mut [Slot]) -> usize {
 /// # Safety
 /// Each block is a block of `class` that is out, and the caller's.
 pub(crate) unsafe fn give(class: SizeClass, blocks: &[Slot]) {
-    // SAFETY: passed on to the caller.
-    unsafe { give_quietly(class, blocks) };
-    purge::note_work();
-}
-
-/// The same for the purger itself, which needs no telling.
-///
-/// # Safety
-/// As for [`give`].
-pub(crate) unsafe fn give_quietly(class: SizeClass, blocks: &[Slot]) {
     let mut emptied = ptr::null_mut();
     let mut slabs = CLASSES[class.index()].lock();
     for &block in blocks {
@@ -101,7 +91,6 @@ pub(crate) unsafe fn give_quietly(class: SizeClass, blocks: &[Slot]) {
 /// Purges the free pages of slabs in which nothing changed for a round (of all, if `all`). Returns how many
 /// bytes were given back, and whether changed slabs remain. The purger's lock is held.
 pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
-    let round = purge::round();
     let lock = &CLASSES[class.index()];
     let mut purged = 0;
     let mut more = false;
@@ -114,8 +103,7 @@ pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
         let slab = unsafe { &mut *tail.as_ptr() };
         // SAFETY: it is in the active list.
         unsafe { slabs.active.remove(slab) };
-        // In this round, which began just now, or in the one that ended.
-        if !all && round.wrapping_sub(slab.stamp) < 2 {
+        if !all && !round::is_past(slab.stamp) {
             more = true;
             // SAFETY: it is in no list now.
             unsafe { slabs.active.push_front(slab, Home::Active) };
@@ -174,7 +162,7 @@ pub(crate) unsafe fn thaw() {
 }
 
 fn new_slab(class: SizeClass) -> Option<&'static mut Slab> {
-    let run = process::retry_after_reclaim(|| SEGMENTS.lock().take(class.granules()))?;
+    let run = SEGMENTS.lock().take(class.granules())?;
     let (slab, bits) = run.slab();
     // SAFETY: the run is this function's, and with it the places for its descriptor and bitmap. Descriptors lie in
     // headers, which stay mapped as long as their slabs live.
@@ -216,7 +204,7 @@ impl SlabClass {
             // SAFETY: slabs in a list are valid, and the lock makes this the only reference.
             let Some(slab) = (unsafe { head.as_mut() }) else { break };
             taken += slab.take(&mut blocks[taken..]);
-            slab.stamp = purge::round();
+            slab.stamp = round::current();
             let list = if from_active { &mut self.active } else { &mut self.settled };
             // SAFETY: the slab is the head of this list.
             unsafe {
@@ -240,9 +228,9 @@ impl SlabClass {
         // SAFETY: passed on to the caller; the lock makes this the only reference.
         let slab = unsafe { &mut *Segment::slab_of(block) };
         if slab.class != self.class || !slab.give(block) {
-            process::die_of_bad_free(block, slab.class == self.class);
+            fault::die_of_bad_free(block, slab.class == self.class);
         }
-        slab.stamp = purge::round();
+        slab.stamp = round::current();
         self.out -= 1;
         // SAFETY: `home` says which list the slab is in.
         unsafe {

@@ -13,6 +13,7 @@ use core::fmt;
 use core::ops::RangeBounds;
 use core::slice;
 use std::io;
+use std::os::fd::AsFd;
 
 use crate::vm::error::MapError;
 use crate::vm::extent::Extent;
@@ -337,5 +338,47 @@ impl Mapping {
             None => Ok(pages),
             Some(reason) => Err(MapError::unsupported(call, &pages, reason)),
         }
+    }
+}
+
+impl MapOptions {
+    /// Maps memory of no file, full of zeros.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidInput`], naming the argument, for a length that is zero or too large, an
+    /// [`Address::Exact`](crate::vm::Address::Exact) that is no multiple of the page size, or an offset; [`io::ErrorKind::Unsupported`],
+    /// naming the flag, for one that this system lacks; else what the kernel says, naming the flag if it was about
+    /// one. Nothing has changed then.
+    pub fn map_anonymous(&self) -> io::Result<Mapping> {
+        self.map(Backing::Anonymous)
+    }
+
+    /// Maps a file, a memfd, a device: anything with a descriptor that the kernel can map. The descriptor may be
+    /// closed afterwards.
+    ///
+    /// # Errors
+    /// As for [`MapOptions::map_anonymous`] (an offset is fine here). A range of a regular file or memfd that is
+    /// not wholly inside of it is [`io::ErrorKind::InvalidInput`], unless [`MapOptions::past_end`] was asked for;
+    /// the message names offset, length and file length. A device knows its own end, and the kernel's word on it
+    /// is passed on.
+    ///
+    /// ```
+    /// use arenite::vm::{MapOptions, Memfd, Sharing};
+    ///
+    /// # if !cfg!(any(target_os = "linux", target_os = "android")) { return Ok(()); }
+    /// let memfd = Memfd::new(c"example", 10_000)?;
+    /// let shared = MapOptions::new(100).offset(5_001).sharing(Sharing::Shared).map_file(&memfd)?;
+    /// assert_eq!(shared.len(), 100);
+    /// assert!(MapOptions::new(100).offset(9_901).map_file(&memfd).is_err());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn map_file(&self, fd: impl AsFd) -> io::Result<Mapping> {
+        self.map(Backing::File(fd.as_fd()))
+    }
+
+    fn map(&self, backing: Backing<'_>) -> io::Result<Mapping> {
+        let request = self.request(backing)?;
+        let span = request.map()?;
+        Ok(Mapping::new(span, Kind::of(self, backing), self.protection))
     }
 }

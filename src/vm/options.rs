@@ -1,6 +1,6 @@
 //! What to map: every argument of `mmap`, typed, and the checks that come before the call.
 //!
-//! [`MapOptions`] is plain data. [`MapOptions::request`] turns it into one call: it asks the file for its page
+//! [`MapOptions`] is plain data. `MapOptions::request` turns it into one call: it asks the file for its page
 //! size and its end, rounds (in `extent`), and refuses what is wrong without having changed anything. A
 //! replacement inside of a [`Reservation`](crate::vm::Reservation) is made from the same request.
 //!
@@ -17,7 +17,6 @@ use crate::vm::errno::Errno;
 use crate::vm::error::MapError;
 use crate::vm::extent::Extent;
 use crate::vm::huge_page::HugePage;
-use crate::vm::mapping::{Kind, Mapping};
 use crate::vm::page::page_size;
 use crate::vm::protection::Protection;
 use crate::vm::span::Span;
@@ -168,7 +167,7 @@ impl MapOptions {
     }
 
     /// Locks all pages into memory (`MAP_LOCKED`). Only the limit is checked: that a page could not be read in is
-    /// not reported; [`Mapping::lock`] reports it.
+    /// not reported; [`Mapping::lock`](crate::vm::Mapping::lock) reports it.
     pub const fn locked(mut self) -> MapOptions {
         self.locked = true;
         self
@@ -185,46 +184,6 @@ impl MapOptions {
     pub const fn huge_pages(mut self, size: HugePage) -> MapOptions {
         self.huge_pages = Some(size);
         self
-    }
-
-    /// Maps memory of no file, full of zeros.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::InvalidInput`], naming the argument, for a length that is zero or too large, an
-    /// [`Address::Exact`] that is no multiple of the page size, or an offset; [`io::ErrorKind::Unsupported`],
-    /// naming the flag, for one that this system lacks; else what the kernel says, naming the flag if it was about
-    /// one. Nothing has changed then.
-    pub fn map_anonymous(&self) -> io::Result<Mapping> {
-        self.map(Backing::Anonymous)
-    }
-
-    /// Maps a file, a memfd, a device: anything with a descriptor that the kernel can map. The descriptor may be
-    /// closed afterwards.
-    ///
-    /// # Errors
-    /// As for [`MapOptions::map_anonymous`] (an offset is fine here). A range of a regular file or memfd that is
-    /// not wholly inside of it is [`io::ErrorKind::InvalidInput`], unless [`MapOptions::past_end`] was asked for;
-    /// the message names offset, length and file length. A device knows its own end, and the kernel's word on it
-    /// is passed on.
-    ///
-    /// ```
-    /// use arenite::vm::{MapOptions, Memfd, Sharing};
-    ///
-    /// # if !cfg!(any(target_os = "linux", target_os = "android")) { return Ok(()); }
-    /// let memfd = Memfd::new(c"example", 10_000)?;
-    /// let shared = MapOptions::new(100).offset(5_001).sharing(Sharing::Shared).map_file(&memfd)?;
-    /// assert_eq!(shared.len(), 100);
-    /// assert!(MapOptions::new(100).offset(9_901).map_file(&memfd).is_err());
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn map_file(&self, fd: impl AsFd) -> io::Result<Mapping> {
-        self.map(Backing::File(fd.as_fd()))
-    }
-
-    fn map(&self, backing: Backing<'_>) -> io::Result<Mapping> {
-        let request = self.request(backing)?;
-        let span = request.map()?;
-        Ok(Mapping::new(span, Kind::of(self, backing), self.protection))
     }
 
     /// The call that these options ask for, or what is wrong with them.
