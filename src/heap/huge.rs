@@ -16,7 +16,7 @@ use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
-use crate::config::{GRANULES, HUGE_KEPT, HUGE_KEPT_BYTES, HugePages, PAGE_MIN, SEGMENT};
+use crate::config::{GRANULES, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HugePages, PAGE_MIN, SEGMENT};
 use crate::heap::segment::Segment;
 use crate::heap::settings::settings;
 use crate::heap::{fault, round, segments};
@@ -272,9 +272,12 @@ unsafe fn reuse(header: NonNull<Header>, size: usize, zeroed: bool) -> *mut u8 {
             drop_tail(header, len);
         }
         let header_mut = &mut *header.as_ptr();
-        // Pages fresh from the kernel cost about what clearing them costs, and only when they are touched.
-        if zeroed && sys::purge(data(header), header_mut.dirty).is_err() {
-            data(header).write_bytes(0, header_mut.dirty.min(size));
+        if zeroed {
+            // Clearing a page costs a tenth of a page fault. But of a block this large the caller may touch little.
+            let is_large = header_mut.dirty > HUGE_CLEARED;
+            if !(is_large && sys::purge(data(header), header_mut.dirty).is_ok()) {
+                data(header).write_bytes(0, header_mut.dirty.min(size));
+            }
         }
         header_mut.size = len;
         header_mut.dirty = header_mut.dirty.max(len);
