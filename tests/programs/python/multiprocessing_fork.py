@@ -1,0 +1,10 @@
+"""CPython's multiprocessing tests with the start method «fork»: its own test file of that name, which some builds leave out."""
+
+import unittest
+
+import test._test_multiprocessing
+
+test._test_multiprocessing.install_tests_in_module_dict(globals(), "fork")
+
+if __name__ == "__main__":
+    unittest.main()
