@@ -66,7 +66,7 @@ fn python_with_tests() -> Option<PathBuf> {
         output.status.success().then(|| PathBuf::from(executable.trim_end()))
     });
     if found.is_none() {
-        preload::missing("a python3 with its own tests", "libpython3-testsuite");
+        preload::missing("a python3 with its own tests", "libpython3.11-testsuite");
     }
     found
 }
@@ -92,8 +92,8 @@ fn cpython_threading() {
     cpython("test.test_threading", &[], &["*.test_import_from_another_thread"], 150);
 }
 
-/// What is left out of multiprocessing's tests: what mostly sleeps, which takes as long with any allocator, and one that
-/// now and then waits for ten thousand sleeps, since a thread cannot be killed as a process can.
+/// What is left out of multiprocessing's tests: what mostly sleeps, which takes as long with any allocator, and one
+/// that now and then waits for ten thousand sleeps, since a thread cannot be killed as a process can.
 const SLEEPERS: &[&str] = &[
     "*TestBarrier*",
     "*TestCondition*",

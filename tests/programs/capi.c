@@ -1,5 +1,5 @@
-// C's semantics of the allocation functions, one check per name: `capi NAME` prints which library malloc is bound to and
-// «ok NAME», or says what did not hold and exits with 1. `capi` alone prints the names.
+// C's semantics of the allocation functions, one check per name: `capi NAME` prints which library malloc is bound to
+// and «ok NAME», or says what did not hold and exits with 1. `capi` alone prints the names.
 //
 // What the C standard and POSIX leave open is asked as glibc answers it, as programs have come to expect.
 
@@ -499,7 +499,7 @@ static void free_keeps_errno_when_unmapping_fails(void) {
     if (limits != NULL) {
         fclose(limits);
     }
-    // Pages of two protections in turn cannot be one mapping. Where the limit is out of reach, the check is the plain one.
+    // Pages of two protections in turn cannot be one mapping. Where the limit is out of reach, this is the plain check.
     if (most_maps <= 1 << 20) {
         last = valloc((size_t)most_maps * 2 * page);
         CHECK(last != NULL);
@@ -548,7 +548,7 @@ static void one_owner(void) {
         "posix_memalign", "aligned_alloc", "memalign", "valloc", "pvalloc", "malloc_usable_size", "malloc_trim",
         "malloc_stats", "malloc_info", "mallopt", "mallinfo", "mallinfo2",
         "__libc_malloc", "__libc_calloc", "__libc_realloc", "__libc_free", "__libc_memalign", "__libc_valloc",
-        "__libc_pvalloc", "__libc_reallocarray", "__posix_memalign",
+        "__libc_pvalloc",
     };
     Dl_info owner;
     CHECK(dladdr(dlsym(RTLD_DEFAULT, "malloc"), &owner) != 0);
@@ -746,6 +746,32 @@ static void fork_in_threads(void) {
     atomic_store(&churning, false);
     for (int i = 0; i < 4; i++) {
         join(threads[i]);
+    }
+}
+
+// The child of a fork has the forking thread as its only one, whichever that was, and ends when that ends.
+static void *fork_in_a_thread(void *argument) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child != 0) {
+        child_succeeds(child);
+        return NULL;
+    }
+    alarm(30);
+    churn_a_little(argument);
+    pthread_t thread;
+    start(&thread, churn_a_little, argument);
+    join(thread);
+    free(malloc(64 * MIB));
+    return NULL;
+}
+
+static void fork_from_thread(void) {
+    churn_a_little((void *)3);
+    for (uintptr_t round = 1; round <= 5; round++) {
+        pthread_t thread;
+        start(&thread, fork_in_a_thread, (void *)round);
+        join(thread);
     }
 }
 
@@ -1038,6 +1064,30 @@ static void main_thread_leaves(void) {
     pthread_exit(NULL);
 }
 
+static void *end_last(void *main_thread) {
+    CHECK(pthread_join(*(pthread_t *)main_thread, NULL) == 0);
+    // Enough to give back that an allocator may set about it.
+    for (size_t size = 100; size <= 64 * MIB; size = next_size(size)) {
+        void *block = checked_malloc(size);
+        memset(block, 1, size);
+        free(block);
+    }
+    churn_a_little((void *)10);
+    return NULL;
+}
+
+// The process ends with its last thread: a thread of the allocator's own must not keep it.
+static void last_thread_ends(void) {
+    static pthread_t main_thread;
+    main_thread = pthread_self();
+    alarm(30);
+    after_main();
+    ok_after_main = "last_thread_ends";
+    pthread_t thread;
+    start(&thread, end_last, &main_thread);
+    pthread_exit(NULL);
+}
+
 static void opened_library(void) {
     char path[4096];
     CHECK(snprintf(path, sizeof path, "%s.plugin.so", self) < (int)sizeof path);
@@ -1104,12 +1154,14 @@ static const struct {
     NAMED(calloc_overflow),
     NAMED(calloc_zeroes),
     NAMED(every_alignment),
+    NAMED(fork_from_thread),
     NAMED(fork_in_threads),
     NAMED(free_keeps_errno),
     NAMED(free_keeps_errno_when_unmapping_fails),
     NAMED(free_null),
     NAMED(frees_in_destructors),
     NAMED(handing_over),
+    NAMED(last_thread_ends),
     NAMED(main_thread_leaves),
     NAMED(malloc_alignment),
     NAMED(malloc_zero),

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// What one command may take. A deadlock in the allocator ends as a failure that names the command.
-const COMMAND_LIMIT: Duration = Duration::from_secs(240);
+const COMMAND_LIMIT: Duration = Duration::from_secs(150);
 
 /// The library under test: `ARENITE_PRELOAD`, or else the example `preload`, built here.
 pub(crate) fn library() -> &'static Path {
