@@ -2,4 +2,5 @@
 
 pub(crate) mod align;
 pub(crate) mod bitmap;
+pub(crate) mod padded;
 pub(crate) mod sync;

@@ -2,9 +2,27 @@
 
 use std::io;
 
+use crate::vm::platform;
+
 /// An `errno` value. The allocator's own paths carry this and never an [`io::Error`], which may allocate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Errno(pub(crate) i32);
+
+/// Puts the calling thread's `errno` back to what it was, when it drops: freeing memory must not change it.
+#[derive(Debug)]
+pub(crate) struct KeepErrno(Errno);
+
+impl KeepErrno {
+    pub(crate) fn new() -> KeepErrno {
+        KeepErrno(Errno::last())
+    }
+}
+
+impl Drop for KeepErrno {
+    fn drop(&mut self) {
+        platform::set_errno(self.0);
+    }
+}
 
 impl Errno {
     /// The calling thread's `errno`.

@@ -29,6 +29,12 @@ impl ExitKey {
         }
     }
 
+    /// What the calling thread has set, or null.
+    pub(crate) fn get(self) -> *mut c_void {
+        // SAFETY: the key was made by `new`.
+        unsafe { libc::pthread_getspecific(self.0) }
+    }
+
     pub(crate) const fn into_raw(self) -> libc::pthread_key_t {
         self.0
     }

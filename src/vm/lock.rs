@@ -44,7 +44,8 @@ impl<T> Lock<T> {
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
         // Acquire: what the last holder wrote is seen.
         let got = self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
-        got.is_ok().then_some(Guard { lock: self })
+        // Not `then_some`: a guard made in vain would give back what another thread holds.
+        got.is_ok().then(|| Guard { lock: self })
     }
 
     /// Takes the lock and leaves it taken, for `fork`: [`Lock::release`] must follow, in the parent and in the child.
@@ -69,6 +70,14 @@ impl<T> Lock<T> {
         while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
             platform::wait(&self.word, CONTENDED, None);
         }
+    }
+
+    /// A guard for a lock that was taken with [`Lock::acquire`].
+    ///
+    /// # Safety
+    /// The calling thread holds the lock (in the child of a fork: its parent did). The guard gives it back.
+    pub(crate) unsafe fn assume_held(&self) -> Guard<'_, T> {
+        Guard { lock: self }
     }
 
     /// Gives back a lock that this thread holds.
@@ -134,6 +143,8 @@ mod tests {
     fn try_lock_refuses_while_held() {
         let lock = Lock::new(());
         let held = lock.lock();
+        // Twice: a refusal must not let go of what another holds.
+        assert!(lock.try_lock().is_none());
         assert!(lock.try_lock().is_none());
         drop(held);
         assert!(lock.try_lock().is_some());

@@ -2,11 +2,13 @@
 //! allocates or formats, so the heap may call it from any path; the typed layer for users stands on the same
 //! functions.
 
+use core::ffi::CStr;
 use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::vm::errno::Errno;
 use crate::vm::page::page_size;
+use crate::vm::platform;
 
 /// Every argument of `mmap`, as the kernel takes it.
 #[derive(Clone, Copy, Debug)]
@@ -66,16 +68,29 @@ pub(crate) fn check(result: i32) -> Result<(), Errno> {
     if result == -1 { Err(Errno::last()) } else { Ok(()) }
 }
 
-const RESERVE: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+const RESERVE: i32 = libc::MAP_PRIVATE
+    | libc::MAP_ANONYMOUS
+    | match platform::MAP_NORESERVE {
+        Some(flag) => flag,
+        None => 0,
+    };
 
 /// Reserves `len` bytes of address space: inaccessible, nothing charged.
 pub(crate) fn reserve(len: usize) -> Result<NonNull<u8>, Errno> {
     reserve_with(ptr::null_mut(), len, 0)
 }
 
+/// Maps `len` bytes that read as zero. Nothing is charged before it is touched, unless the system never overcommits.
+pub(crate) fn map_zeroed(len: usize) -> Result<NonNull<u8>, Errno> {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let call = MapCall { addr: ptr::null_mut(), len, protection, flags: RESERVE, fd: -1, offset: 0 };
+    // SAFETY: no `MAP_FIXED`.
+    unsafe { map(call) }
+}
+
 /// Reserves exactly `base..base + len`, or fails and changes nothing.
 pub(crate) fn reserve_at(base: *mut u8, len: usize) -> Result<(), Errno> {
-    let got = reserve_with(base, len, super::platform::MAP_FIXED_NOREPLACE)?;
+    let got = reserve_with(base, len, platform::MAP_FIXED_NOREPLACE)?;
     if got.as_ptr() == base {
         return Ok(());
     }
@@ -136,8 +151,14 @@ pub(crate) unsafe fn commit(base: *mut u8, len: usize) -> Result<(), Errno> {
 /// The range is private anonymous memory of the caller's, and nothing in it is needed.
 pub(crate) unsafe fn purge(base: *mut u8, len: usize) -> Result<(), Errno> {
     // Not `MADV_FREE`: resident memory would not fall until the machine runs short, which users read as a leak.
-    // SAFETY: passed on to the caller.
-    unsafe { advise(base, len, libc::MADV_DONTNEED) }
+    if let Some(advice) = platform::ZEROING_ADVICE {
+        // SAFETY: passed on to the caller.
+        return unsafe { advise(base, len, advice) };
+    }
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let call = MapCall { addr: base, len, protection, flags: RESERVE | libc::MAP_FIXED, fd: -1, offset: 0 };
+    // SAFETY: the range is the caller's, who needs nothing in it.
+    unsafe { map(call) }.map(|_| ())
 }
 
 /// One line to standard error, without buffering or allocating: for a message that has no other way out.
@@ -145,6 +166,21 @@ pub(crate) fn complain(parts: &[&[u8]]) {
     for part in parts {
         // SAFETY: the pointer and the length are of one slice. A failing write has nobody to be told.
         let _ = unsafe { libc::write(2, part.as_ptr().cast(), part.len()) };
+    }
+}
+
+/// Ends the process: unwinding out of an allocator is not an option.
+pub(crate) fn abort() -> ! {
+    // SAFETY: always allowed.
+    unsafe { libc::abort() }
+}
+
+/// An environment variable, without allocating. To be called before the process can have changed its environment much.
+pub(crate) fn variable(name: &CStr) -> Option<&'static [u8]> {
+    // SAFETY: the name is a C string, and so is the value, which is read at once.
+    unsafe {
+        let value = libc::getenv(name.as_ptr());
+        (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes())
     }
 }
 

@@ -1,19 +1,20 @@
 //! Linux: futexes, `mremap`, named mappings.
 
 use core::ffi::{CStr, c_char};
+use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::base::sync::AtomicU32;
+use crate::vm::advice::{Advice, Discard, ForkAdvice};
 use crate::vm::errno::Errno;
 
 pub(crate) const MAP_FIXED_NOREPLACE: i32 = libc::MAP_FIXED_NOREPLACE;
 
 /// Sleeps while `*word == expected`, until woken or, if given, `timeout_ms` have passed. May return early.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout_ms: Option<u32>) {
-    let timeout = timeout_ms.map(|ms| libc::timespec {
-        tv_sec: (ms / 1000).into(),
-        tv_nsec: ((ms % 1000) * 1_000_000).into(),
-    });
+    let timeout = timeout_ms
+        .map(|ms| libc::timespec { tv_sec: (ms / 1000).into(), tv_nsec: ((ms % 1000) * 1_000_000).into() });
     let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
     // SAFETY: the word and the timeout outlive the call.
     unsafe {
@@ -33,7 +34,8 @@ pub(crate) fn wake_one(word: &AtomicU32) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
 }
 
-/// Milliseconds of a clock that only goes forward, a few milliseconds coarse; no system call where the vDSO has it.
+/// Milliseconds of a clock that only goes forward, a few milliseconds coarse; no system call where the vDSO has
+/// it.
 pub(crate) fn now_ms() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel fills the struct that it is given.
@@ -79,10 +81,178 @@ pub(crate) unsafe fn name_range(base: *mut u8, len: usize, name: &CStr) -> Resul
     })
 }
 
+/// `mmap` flags that not every system has.
+pub(crate) const MAP_NORESERVE: Option<i32> = Some(libc::MAP_NORESERVE);
+pub(crate) const MAP_POPULATE: Option<i32> = Some(libc::MAP_POPULATE);
+pub(crate) const MAP_LOCKED: Option<i32> = Some(libc::MAP_LOCKED);
+pub(crate) const MAP_STACK: Option<i32> = Some(libc::MAP_STACK);
+
+/// The `mmap` flags for huge pages of `size` bytes, a power of two.
+pub(crate) fn huge_page_flags(size: usize) -> Option<i32> {
+    Some(libc::MAP_HUGETLB | (size.trailing_zeros() << libc::MAP_HUGE_SHIFT).cast_signed())
+}
+
+/// Bytes in a huge page of the kernel's default size. Asked of a memfd, so that it works without `/proc`.
+pub(crate) fn default_huge_page_size() -> Result<usize, Errno> {
+    let fd = memfd(c"huge page size", libc::MFD_CLOEXEC | libc::MFD_HUGETLB)?;
+    huge_page_size_of(fd.as_fd()).ok_or(Errno(libc::ENOSYS))
+}
+
+/// Bytes in the huge pages that a file is made of, if it lies in `hugetlbfs`.
+pub(crate) fn huge_page_size_of(fd: BorrowedFd<'_>) -> Option<usize> {
+    /// As the kernel's `linux/magic.h` has it; the C libraries disagree on its type.
+    const HUGETLBFS_MAGIC: u32 = 0x9584_58f6;
+    let mut status = MaybeUninit::<libc::statfs>::uninit();
+    // SAFETY: the kernel fills the struct that it is given; it is read only if that went well.
+    let status = unsafe {
+        if libc::fstatfs(fd.as_raw_fd(), status.as_mut_ptr()) != 0 {
+            return None;
+        }
+        status.assume_init()
+    };
+    // Some C libraries sign-extend the magic: its low half is what counts.
+    let is_huge = status.f_type as u32 == HUGETLBFS_MAGIC;
+    usize::try_from(status.f_bsize).ok().filter(|size| is_huge && size.is_power_of_two())
+}
+
+/// A memfd that may be sealed, closed on `exec`, made of huge pages of the given size if one is given.
+pub(crate) fn memfd_create(name: &CStr, huge_page_size: Option<usize>) -> Result<OwnedFd, Errno> {
+    let huge =
+        huge_page_size.map_or(0, |size| libc::MFD_HUGETLB | size.trailing_zeros() << libc::MFD_HUGE_SHIFT);
+    memfd(name, libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | huge)
+}
+
+fn memfd(name: &CStr, flags: u32) -> Result<OwnedFd, Errno> {
+    // SAFETY: the kernel copies the name.
+    match unsafe { libc::memfd_create(name.as_ptr(), flags) } {
+        -1 => Err(Errno::last()),
+        // SAFETY: the call made the descriptor, and nobody else knows of it.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+    }
+}
+
+/// Adds the seals of `bits`, numbered as the kernel does.
+pub(crate) fn add_seals(fd: BorrowedFd<'_>, bits: i32) -> Result<(), Errno> {
+    // SAFETY: the call takes plain numbers.
+    super::super::sys::check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, bits) })
+}
+
+/// The seals that are set.
+pub(crate) fn seals(fd: BorrowedFd<'_>) -> Result<i32, Errno> {
+    // SAFETY: the call takes plain numbers.
+    match unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GET_SEALS) } {
+        -1 => Err(Errno::last()),
+        bits => Ok(bits),
+    }
+}
+
+/// `mremap`: the pages of `base..base + len` in a range `new_len` bytes long, at another address if they may move.
+///
+/// # Safety
+/// The old range belongs to the caller; if the result is another address, nothing uses the old one afterwards.
+pub(crate) unsafe fn resize_range(
+    base: *mut u8,
+    len: usize,
+    new_len: usize,
+    may_move: bool,
+) -> Result<NonNull<u8>, Errno> {
+    let flags = if may_move { libc::MREMAP_MAYMOVE } else { 0 };
+    // SAFETY: passed on to the caller.
+    let moved = unsafe { libc::mremap(base.cast(), len, new_len, flags) };
+    if moved == libc::MAP_FAILED {
+        return Err(Errno::last());
+    }
+    NonNull::new(moved.cast()).ok_or(Errno(libc::ENOMEM))
+}
+
+/// `mincore`: one byte a page, whose lowest bit says whether the page is in memory.
+///
+/// # Safety
+/// The range belongs to the caller and has no more pages than `pages` has bytes.
+pub(crate) unsafe fn residency(base: *mut u8, len: usize, pages: &mut [u8]) -> Result<(), Errno> {
+    debug_assert!(len.div_ceil(crate::vm::page_size()) <= pages.len());
+    // SAFETY: the kernel writes one byte for each page of the range, and the caller has made room.
+    super::super::sys::check(unsafe { libc::mincore(base.cast(), len, pages.as_mut_ptr()) })
+}
+
+/// The number of each advice; `None` where a system lacks it.
+pub(crate) fn advice_number(advice: Advice) -> Option<i32> {
+    // Not in every C library yet.
+    const MADV_COLLAPSE: i32 = 25;
+    Some(match advice {
+        Advice::Normal => libc::MADV_NORMAL,
+        Advice::Random => libc::MADV_RANDOM,
+        Advice::Sequential => libc::MADV_SEQUENTIAL,
+        Advice::WillNeed => libc::MADV_WILLNEED,
+        Advice::HugePage => libc::MADV_HUGEPAGE,
+        Advice::NoHugePage => libc::MADV_NOHUGEPAGE,
+        Advice::Collapse => MADV_COLLAPSE,
+        Advice::PopulateRead => libc::MADV_POPULATE_READ,
+        Advice::PopulateWrite => libc::MADV_POPULATE_WRITE,
+        Advice::Cold => libc::MADV_COLD,
+        Advice::PageOut => libc::MADV_PAGEOUT,
+        Advice::DontDump => libc::MADV_DONTDUMP,
+        Advice::DoDump => libc::MADV_DODUMP,
+        Advice::Mergeable => libc::MADV_MERGEABLE,
+        Advice::Unmergeable => libc::MADV_UNMERGEABLE,
+    })
+}
+
+/// The number of each way to drop contents.
+pub(crate) fn discard_number(discard: Discard) -> Option<i32> {
+    Some(match discard {
+        Discard::DontNeed => libc::MADV_DONTNEED,
+        Discard::DontNeedLocked => libc::MADV_DONTNEED_LOCKED,
+        Discard::Free => libc::MADV_FREE,
+        Discard::Remove => libc::MADV_REMOVE,
+    })
+}
+
+/// The advice after which private anonymous pages read as zero.
+pub(crate) const ZEROING_ADVICE: Option<i32> = Some(libc::MADV_DONTNEED);
+
+/// The number of each advice about forks.
+pub(crate) fn fork_advice_number(advice: ForkAdvice) -> Option<i32> {
+    Some(match advice {
+        ForkAdvice::DontFork => libc::MADV_DONTFORK,
+        ForkAdvice::DoFork => libc::MADV_DOFORK,
+        ForkAdvice::WipeOnFork => libc::MADV_WIPEONFORK,
+        ForkAdvice::KeepOnFork => libc::MADV_KEEPONFORK,
+    })
+}
+
+/// Guard pages by advice (Linux 6.13), not in the C libraries yet.
+pub(crate) const GUARD_ADVICE: Option<i32> = Some(102);
+pub(crate) const UNGUARD_ADVICE: Option<i32> = Some(103);
+
 /// Whether the process runs with more rights than its caller, whose environment must then not steer it.
 pub(crate) fn is_secure_execution() -> bool {
     // SAFETY: any key may be asked for.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Whether the kernel charges memory when it is mapped, touched or not.
+pub(crate) fn is_commit_strict() -> bool {
+    let mut mode = 0_u8;
+    // SAFETY: the path is a C string, and the one byte read goes into `mode`.
+    unsafe {
+        let file = libc::open(c"/proc/sys/vm/overcommit_memory".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if file == -1 {
+            return false;
+        }
+        let read = libc::read(file, (&raw mut mode).cast(), 1);
+        libc::close(file);
+        read == 1 && mode == b'2'
+    }
+}
+
+pub(crate) fn set_errno(errno: Errno) {
+    #[cfg(target_os = "android")]
+    use libc::__errno as place;
+    #[cfg(not(target_os = "android"))]
+    use libc::__errno_location as place;
+    // SAFETY: the C library gives the place of the calling thread's errno, which is always there.
+    unsafe { *place() = errno.0 };
 }
 
 /// Names the calling thread.

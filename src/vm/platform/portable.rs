@@ -2,8 +2,10 @@
 
 use core::ffi::CStr;
 use core::ptr::NonNull;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::base::sync::{AtomicU32, Ordering};
+use crate::vm::advice::{Advice, Discard, ForkAdvice};
 use crate::vm::errno::Errno;
 
 /// Without a flag for it an address is a hint, and the caller looks at what it got.
@@ -51,9 +53,99 @@ pub(crate) unsafe fn name_range(_base: *mut u8, _len: usize, _name: &CStr) -> Re
     Err(Errno(libc::ENOSYS))
 }
 
+pub(crate) const MAP_NORESERVE: Option<i32> = None;
+pub(crate) const MAP_POPULATE: Option<i32> = None;
+pub(crate) const MAP_LOCKED: Option<i32> = None;
+pub(crate) const MAP_STACK: Option<i32> = None;
+
+pub(crate) fn huge_page_flags(_size: usize) -> Option<i32> {
+    None
+}
+
+pub(crate) fn default_huge_page_size() -> Result<usize, Errno> {
+    Err(Errno(libc::ENOSYS))
+}
+
+pub(crate) fn huge_page_size_of(_fd: BorrowedFd<'_>) -> Option<usize> {
+    None
+}
+
+pub(crate) fn memfd_create(_name: &CStr, _huge_page_size: Option<usize>) -> Result<OwnedFd, Errno> {
+    Err(Errno(libc::ENOSYS))
+}
+
+pub(crate) fn add_seals(_fd: BorrowedFd<'_>, _bits: i32) -> Result<(), Errno> {
+    Err(Errno(libc::ENOSYS))
+}
+
+pub(crate) fn seals(_fd: BorrowedFd<'_>) -> Result<i32, Errno> {
+    Err(Errno(libc::ENOSYS))
+}
+
+/// # Safety
+/// As on Linux; here it always refuses.
+pub(crate) unsafe fn resize_range(
+    _base: *mut u8,
+    _len: usize,
+    _new_len: usize,
+    _may_move: bool,
+) -> Result<NonNull<u8>, Errno> {
+    Err(Errno(libc::ENOSYS))
+}
+
+/// # Safety
+/// As on Linux; here it always refuses.
+pub(crate) unsafe fn residency(_base: *mut u8, _len: usize, _pages: &mut [u8]) -> Result<(), Errno> {
+    Err(Errno(libc::ENOSYS))
+}
+
+pub(crate) fn advice_number(advice: Advice) -> Option<i32> {
+    match advice {
+        Advice::Normal => Some(libc::MADV_NORMAL),
+        Advice::Random => Some(libc::MADV_RANDOM),
+        Advice::Sequential => Some(libc::MADV_SEQUENTIAL),
+        Advice::WillNeed => Some(libc::MADV_WILLNEED),
+        _ => None,
+    }
+}
+
+pub(crate) fn discard_number(discard: Discard) -> Option<i32> {
+    match discard {
+        Discard::DontNeed => Some(libc::MADV_DONTNEED),
+        Discard::Free => Some(libc::MADV_FREE),
+        _ => None,
+    }
+}
+
+/// No advice is sure to zero: elsewhere `MADV_DONTNEED` may keep what was there.
+pub(crate) const ZEROING_ADVICE: Option<i32> = None;
+
+pub(crate) fn fork_advice_number(_advice: ForkAdvice) -> Option<i32> {
+    None
+}
+
+pub(crate) const GUARD_ADVICE: Option<i32> = None;
+pub(crate) const UNGUARD_ADVICE: Option<i32> = None;
+
 pub(crate) fn is_secure_execution() -> bool {
     // SAFETY: the four calls only report.
     unsafe { libc::getuid() != libc::geteuid() || libc::getgid() != libc::getegid() }
+}
+
+/// Unknown here, so memory that is mapped is taken to cost nothing.
+pub(crate) fn is_commit_strict() -> bool {
+    false
+}
+
+pub(crate) fn set_errno(errno: Errno) {
+    #[cfg(any(target_os = "openbsd", target_os = "netbsd"))]
+    use libc::__errno as place;
+    #[cfg(any(target_os = "linux", target_os = "dragonfly"))]
+    use libc::__errno_location as place;
+    #[cfg(any(target_os = "macos", target_os = "ios", target_os = "freebsd"))]
+    use libc::__error as place;
+    // SAFETY: the C library gives the place of the calling thread's errno, which is always there.
+    unsafe { *place() = errno.0 };
 }
 
 pub(crate) fn name_this_thread(_name: &CStr) {}

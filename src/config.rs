@@ -1,0 +1,170 @@
+//! Every tunable constant with its reason, and the options that a program may set.
+
+use core::time::Duration;
+
+use static_assertions::const_assert;
+
+/// The unit in which a segment is cut, in bytes. A multiple of every page size that Arenite knows (4, 16, 64 KiB),
+/// so that no page is ever shared by two slabs.
+pub(crate) const GRANULE: usize = 64 << 10;
+
+/// A segment, in bytes; also its alignment, so that one mask leads from a block to what is known about it. Large
+/// enough that blocks of megabytes need no mapping of their own, small enough for `ulimit -v` of half a gigabyte.
+pub(crate) const SEGMENT: usize = 32 << 20;
+
+pub(crate) const GRANULES: usize = SEGMENT / GRANULE;
+
+/// The most bytes that a region reserves: one word has a bit for each of its segments.
+pub(crate) const REGION_MAX: usize = 64 * SEGMENT;
+
+/// Pointers in a magazine, its link and its floor among them; 512 bytes. Measured against 128 and 256 slots:
+/// ARCHITECTURE.md, *Decisions*.
+pub(crate) const MAGAZINE_SLOTS: usize = 64;
+
+/// What a magazine may hold in bytes, for the classes where 62 blocks would be more.
+pub(crate) const MAGAZINE_BYTES: usize = 16 << 10;
+
+/// The largest size that magazines hold, in bytes.
+pub(crate) const SMALL_MAX: usize = 32 << 10;
+
+/// The largest size that is cut from a shared segment, in bytes. Above it a block has a mapping of its own.
+pub(crate) const MIDDLE_MAX: usize = 8 << 20;
+
+/// Blocks of at least this many bytes span whole pages, so the heap knows which of them the kernel has just cleared.
+/// The smallest page size.
+pub(crate) const PAGE_MIN: usize = 4 << 10;
+
+/// The largest page size that a granule can hold.
+pub(crate) const PAGE_MAX: usize = GRANULE;
+
+/// Slabs hold at least this many blocks, where one granule is too small for that.
+pub(crate) const SLAB_BLOCKS_MIN: usize = 8;
+
+/// Bits in a slab's bitmap: a granule of 16-byte blocks.
+pub(crate) const SLAB_BLOCKS_MAX: usize = GRANULE / 16;
+
+/// What is committed at once at a segment's growing end, in granules: one `mprotect` for a megabyte.
+pub(crate) const COMMIT_STEP: usize = 16;
+
+/// What a depot may hold of one class, in bytes, before exchanges show that more is of use, and at the most.
+pub(crate) const DEPOT_BYTES_MIN: usize = 32 << 10;
+pub(crate) const DEPOT_BYTES_MAX: usize = 2 << 20;
+
+/// Freed huge blocks that are kept for a moment, by number and by the bytes that they may hold together; an eighth of
+/// what is in use comes on top.
+pub(crate) const HUGE_KEPT: usize = 8;
+pub(crate) const HUGE_KEPT_BYTES: usize = 64 << 20;
+
+/// Blocks of one middle class that are kept for a moment, by number and by bytes.
+pub(crate) const MIDDLE_KEPT: usize = 4;
+pub(crate) const MIDDLE_KEPT_BYTES: usize = 1 << 20;
+
+const_assert!(SEGMENT.is_power_of_two() && GRANULE.is_power_of_two());
+const_assert!(GRANULES.is_multiple_of(64));
+const_assert!(PAGE_MAX <= GRANULE && GRANULE / PAGE_MIN <= 16);
+const_assert!(SMALL_MAX < MIDDLE_MAX && MIDDLE_MAX < SEGMENT / 2);
+const_assert!(SMALL_MAX * SLAB_BLOCKS_MIN / PAGE_MIN <= 64);
+
+/// What to ask of transparent huge pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum HugePages {
+    /// Leave it to the system's own policy.
+    System = 0,
+    /// Ask for them in blocks that have a mapping of their own (above 8 MiB): dense and large.
+    Large = 1,
+    /// Ask for them everywhere. Fastest for heaps of gigabytes; small programs grow by up to 2 MiB a segment.
+    Always = 2,
+}
+
+/// How a heap behaves: the process has one heap, and the options of whoever allocates first hold.
+///
+/// Each has an environment variable that overrules it when the process starts.
+///
+/// ```
+/// use arenite::{HugePages, Options};
+/// const OPTIONS: Options = Options::new().huge_pages(HugePages::Large).memory_limit(1 << 30);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub(crate) purge_delay_ms: u32,
+    pub(crate) huge_pages: HugePages,
+    pub(crate) reservation: usize,
+    pub(crate) memory_limit: usize,
+    pub(crate) retain: usize,
+    pub(crate) background_purger: bool,
+}
+
+impl Options {
+    /// The defaults: a purge delay of one second, a background purger, the system's policy for huge pages, regions
+    /// of 1 GiB, no memory limit.
+    #[must_use]
+    pub const fn new() -> Options {
+        Options {
+            purge_delay_ms: 1000,
+            huge_pages: HugePages::System,
+            reservation: 1 << 30,
+            memory_limit: usize::MAX,
+            retain: 16 << 20,
+            background_purger: true,
+        }
+    }
+
+    /// How long freed memory is kept for reuse before its pages go back to the system; rounded down to
+    /// milliseconds. Overruled by `ARENITE_PURGE_DELAY_MS`.
+    #[must_use]
+    pub const fn purge_delay(mut self, delay: Duration) -> Options {
+        let ms = delay.as_millis();
+        self.purge_delay_ms = if ms > u32::MAX as u128 { u32::MAX } else { ms as u32 };
+        self
+    }
+
+    /// What to ask of transparent huge pages. Overruled by `ARENITE_HUGE_PAGES` (`system`, `large` or `always`).
+    #[must_use]
+    pub const fn huge_pages(mut self, policy: HugePages) -> Options {
+        self.huge_pages = policy;
+        self
+    }
+
+    /// Address space to reserve at a time, in bytes; taken to the nearest multiple of 32 MiB between 32 MiB and
+    /// 2 GiB. Reserved is not used: nothing is charged for it. Under a limit on address space less is taken.
+    /// Overruled by `ARENITE_RESERVATION`.
+    #[must_use]
+    pub const fn reservation(mut self, bytes: usize) -> Options {
+        self.reservation = bytes;
+        self
+    }
+
+    /// The most memory that blocks may take, in bytes, counted in the heap's units of 64 KiB; beyond it allocation
+    /// returns null. Overruled by `ARENITE_MEMORY_LIMIT`.
+    #[must_use]
+    pub const fn memory_limit(mut self, bytes: usize) -> Options {
+        self.memory_limit = bytes;
+        self
+    }
+
+    /// Without a background purger: freed memory, in bytes, that may wait for reuse whatever its age. An eighth of
+    /// what is in use comes on top. Overruled by `ARENITE_RETAIN`.
+    #[must_use]
+    pub const fn retain(mut self, bytes: usize) -> Options {
+        self.retain = bytes;
+        self
+    }
+
+    /// Whether a thread of Arenite's own gives memory back while the program is idle. It is started when the heap has
+    /// grown past 8 MiB. Without it, memory returns while the program frees, and in [`trim`].
+    /// Overruled by `ARENITE_BACKGROUND_PURGER` (`0` or `1`).
+    ///
+    /// [`trim`]: crate::trim
+    #[must_use]
+    pub const fn background_purger(mut self, yes: bool) -> Options {
+        self.background_purger = yes;
+        self
+    }
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options::new()
+    }
+}

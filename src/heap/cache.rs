@@ -1,0 +1,407 @@
+//! A thread's cache: for each small size class a magazine that is *loaded* and a *spare* behind it.
+//!
+//! Allocating pops from the loaded magazine and freeing pushes onto it; neither looks at the block or at anything that
+//! another thread writes. When the loaded one runs out (or over) and the spare is full (or empty), the two change
+//! places; else a magazine is exchanged at the depot; else blocks come from the slabs (or go home). The spare is always
+//! empty or full, or as full as a thread that ended left it.
+//!
+//! A cache is *new* until its thread first leaves a fast path, *live*, and *over* after the thread's exit hook: then
+//! each call goes to the slabs. New and over caches stand on [`EMPTY_MAGAZINE`], which sends every call to the slow
+//! path; so the fast paths know nothing of it.
+//!
+//! Who writes: only the owner. `top` and `spare` are atomic because [`parked`] reads them from other threads, relaxed.
+//! The links are guarded by the lock of the list of threads.
+//!
+//! [`EMPTY_MAGAZINE`]: crate::heap::EMPTY_MAGAZINE
+
+use core::cell::Cell;
+use core::ptr::{self, NonNull};
+
+use crate::base::sync::{AtomicPtr, Ordering};
+use crate::config::{MAGAZINE_SLOTS, Options, PAGE_MIN};
+use crate::heap::magazine::{MAGAZINE_SIZE, MARKS, Magazine, Slot, sentinel};
+use crate::heap::size_class::SizeClass;
+use crate::heap::{depot, metadata, process, purge, slab_class};
+use crate::vm::{KeepErrno, Lock};
+
+/// The state of one thread; see [`crate::heap`] for how to hold one.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Cache {
+    /// The top of each class's loaded magazine.
+    top: [AtomicPtr<Slot>; SizeClass::SMALL],
+    /// The top of each class's spare magazine, or null.
+    spare: [AtomicPtr<Slot>; SizeClass::SMALL],
+    /// How many blocks the next refill from a slab takes; zero before the first.
+    fill: [Cell<u8>; SizeClass::SMALL],
+    state: Cell<State>,
+    next: Cell<*const Cache>,
+    prev: Cell<*const Cache>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+enum State {
+    New = 0,
+    Live = 1,
+    Over = 2,
+}
+
+/// The caches of the threads that run.
+struct Threads {
+    head: *const Cache,
+    count: usize,
+}
+
+// SAFETY: caches in the list are alive: a thread's exit hook takes its cache out.
+unsafe impl Send for Threads {}
+
+static THREADS: Lock<Threads> = Lock::new(Threads { head: ptr::null(), count: 0 });
+
+impl Cache {
+    /// How many words, one a small size class, a cache begins with. In a new cache each points to the last word of
+    /// [`EMPTY_MAGAZINE`], and all that follows is zero.
+    ///
+    /// [`EMPTY_MAGAZINE`]: crate::heap::EMPTY_MAGAZINE
+    pub const CLASSES: usize = SizeClass::SMALL;
+
+    /// A new cache.
+    #[must_use]
+    pub const fn new() -> Cache {
+        Cache {
+            top: [const { AtomicPtr::new(sentinel()) }; SizeClass::SMALL],
+            spare: [const { AtomicPtr::new(ptr::null_mut()) }; SizeClass::SMALL],
+            fill: [const { Cell::new(0) }; SizeClass::SMALL],
+            state: Cell::new(State::New),
+            next: Cell::new(ptr::null()),
+            prev: Cell::new(ptr::null()),
+        }
+    }
+
+    /// Takes a block of `class`, which may be marked if it spans pages. Null when out of memory.
+    #[inline(always)]
+    pub(super) fn pop(&self, options: &Options, class: SizeClass) -> *mut u8 {
+        let top = self.top(class).load(Ordering::Relaxed);
+        // SAFETY: a top always points to a slot.
+        let block = unsafe { *top };
+        if block.is_null() {
+            return self.pop_slowly(options, class);
+        }
+        // SAFETY: the slot holds a block, so it is not the floor, and there is one below it.
+        self.top(class).store(unsafe { top.sub(1) }, Ordering::Relaxed);
+        block
+    }
+
+    /// Takes a block back.
+    ///
+    /// # Safety
+    /// `block` is a block of `class` that is out, and the caller's.
+    #[inline(always)]
+    pub(super) unsafe fn push(&self, options: &Options, class: SizeClass, block: *mut u8) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            if !self.push_if_room(class, block) {
+                self.push_slowly(options, class, block);
+            }
+        }
+    }
+
+    /// Takes a block back if the loaded magazine has room for it; else it stays the caller's.
+    ///
+    /// # Safety
+    /// As for [`Cache::push`].
+    #[inline(always)]
+    #[must_use]
+    pub(super) unsafe fn push_if_room(&self, class: SizeClass, block: *mut u8) -> bool {
+        let top = self.top(class).load(Ordering::Relaxed).wrapping_add(1);
+        if top.addr().is_multiple_of(MAGAZINE_SIZE) {
+            return false;
+        }
+        // SAFETY: short of the magazine's end, so `top` is a slot of it, and the magazine is this thread's.
+        unsafe { *top = block };
+        self.top(class).store(top, Ordering::Relaxed);
+        true
+    }
+
+    #[inline(always)]
+    fn top(&self, class: SizeClass) -> &AtomicPtr<Slot> {
+        invariant!(class.index() < SizeClass::SMALL);
+        // SAFETY: callers pass small classes only.
+        unsafe { self.top.get_unchecked(class.index()) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pop_slowly(&self, options: &Options, class: SizeClass) -> *mut u8 {
+        if self.state.get() != State::Live && !self.enter(options) {
+            let mut block = [ptr::null_mut()];
+            slab_class::take(class, &mut block);
+            return block[0];
+        }
+        let loaded = self.loaded(class);
+        let spare = self.spare(class);
+        if let Some(full) = spare.filter(|spare| !spare.is_empty(class)) {
+            self.load(class, full, loaded);
+            return self.pop(options, class);
+        }
+        // SAFETY: the spare is this thread's and empty, and is replaced below if the depot took it.
+        if let Some(full) = unsafe { depot::take_full(class, spare) } {
+            self.load(class, full, loaded);
+            return self.pop(options, class);
+        }
+        self.fill_from_slab(class, loaded)
+    }
+
+    /// Takes blocks from a slab: few at first, more each time, so that a thread that needs three blocks takes few, and
+    /// one that needs thousands comes here seldom. Returns one of them, the rest are loaded such that they are popped
+    /// in the order of their addresses.
+    fn fill_from_slab(&self, class: SizeClass, loaded: Option<Magazine>) -> *mut u8 {
+        let Some(mut magazine) = loaded.or_else(|| depot::take_empty(class)) else {
+            let mut block = [ptr::null_mut()];
+            slab_class::take(class, &mut block);
+            return block[0];
+        };
+        let capacity = class.capacity();
+        let fill = &self.fill[class.index()];
+        let want = usize::from(fill.get()).max(capacity / 8).max(1);
+        fill.set((want * 2).min(capacity) as u8);
+        let mut blocks = [ptr::null_mut(); MAGAZINE_SLOTS];
+        let got = slab_class::take(class, &mut blocks[..want]);
+        for &block in blocks[..got].iter().skip(1).rev() {
+            // SAFETY: the magazine is empty and this thread's, and `want` is at most its capacity.
+            unsafe { magazine.push(block) };
+        }
+        self.top(class).store(magazine.top(), Ordering::Relaxed);
+        // Last: it may start a thread, for which the C library may allocate through this very cache.
+        purge::note_growth();
+        blocks[0]
+    }
+
+    /// # Safety
+    /// As for [`Cache::push`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn push_slowly(&self, options: &Options, class: SizeClass, block: *mut u8) {
+        let _errno = KeepErrno::new();
+        if self.state.get() != State::Live && !self.enter(options) {
+            // SAFETY: passed on to the caller.
+            return unsafe { slab_class::give(class, &[block]) };
+        }
+        let (empty, full) = match (self.loaded(class), self.spare(class)) {
+            (Some(loaded), Some(spare)) if spare.is_empty(class) => (Some(spare), Some(loaded)),
+            // SAFETY: the spare is this thread's, and is replaced below.
+            (Some(loaded), Some(spare)) => (unsafe { give_away(class, spare) }, Some(loaded)),
+            (loaded, spare) => (depot::take_empty(class), loaded.or(spare)),
+        };
+        match empty {
+            Some(mut empty) => {
+                // SAFETY: the magazine is empty and this thread's.
+                unsafe { empty.push(block) };
+                self.load(class, empty, full);
+            }
+            None => {
+                // Out of memory for magazines: the full one stays, as the spare.
+                self.top(class).store(sentinel(), Ordering::Relaxed);
+                self.set_spare(class, full);
+                // SAFETY: passed on to the caller.
+                unsafe { slab_class::give_quietly(class, &[block]) };
+            }
+        }
+        purge::note_work();
+    }
+
+    fn loaded(&self, class: SizeClass) -> Option<Magazine> {
+        Magazine::from_top(self.top(class).load(Ordering::Relaxed))
+    }
+
+    fn spare(&self, class: SizeClass) -> Option<Magazine> {
+        Magazine::from_top(self.spare[class.index()].load(Ordering::Relaxed))
+    }
+
+    fn set_spare(&self, class: SizeClass, spare: Option<Magazine>) {
+        let top = spare.map_or(ptr::null_mut(), Magazine::top);
+        self.spare[class.index()].store(top, Ordering::Relaxed);
+    }
+
+    fn load(&self, class: SizeClass, magazine: Magazine, spare: Option<Magazine>) {
+        self.set_spare(class, spare);
+        self.top(class).store(magazine.top(), Ordering::Relaxed);
+    }
+
+    /// Makes a new cache live; false when it must not be used (any more).
+    #[cold]
+    fn enter(&self, options: &Options) -> bool {
+        if self.state.get() == State::Over {
+            return false;
+        }
+        // The C library may allocate in here, and come back to this function.
+        process::start(options);
+        if self.state.get() == State::Live {
+            return true;
+        }
+        self.state.set(State::Live);
+        self.enlist();
+        if process::call_at_thread_exit(ptr::from_ref(self).cast_mut().cast()) {
+            return true;
+        }
+        // Without a hook what the cache holds would be lost with the thread.
+        self.leave();
+        false
+    }
+
+    /// The end of the thread that owns the cache.
+    ///
+    /// # Safety
+    /// Called by that thread.
+    pub(super) unsafe fn on_thread_exit(cache: *const Cache) {
+        // SAFETY: the thread's cache lives until after its hooks have run.
+        unsafe { (*cache).leave() };
+        purge::note_work();
+    }
+
+    fn leave(&self) {
+        self.state.set(State::Over);
+        self.delist();
+        self.empty(|class, magazine| {
+            // More than half full is worth another thread's while.
+            let is_worth = magazine.len(class) * 2 > class.capacity();
+            // SAFETY: the magazine is handed over by `empty`.
+            is_worth && unsafe { depot::give_full(class, magazine) }
+        });
+    }
+
+    /// Sends everything that is cached home.
+    pub(super) fn flush(&self) {
+        self.empty(|_, _| false);
+    }
+
+    /// Takes all magazines out. Those that `keep` does not take over are emptied into the slabs.
+    fn empty(&self, keep: impl Fn(SizeClass, Magazine) -> bool) {
+        for index in 0..SizeClass::SMALL {
+            let class = SizeClass::from_index(index);
+            let magazines = [self.loaded(class), self.spare(class)];
+            self.top(class).store(sentinel(), Ordering::Relaxed);
+            self.set_spare(class, None);
+            for mut magazine in magazines.into_iter().flatten() {
+                if keep(class, magazine) {
+                    continue;
+                }
+                // SAFETY: the magazine was this thread's and is this function's now, as are its blocks.
+                unsafe {
+                    slab_class::give_quietly(class, magazine.blocks(class));
+                    magazine.clear(class);
+                    metadata::give_magazine(magazine);
+                }
+            }
+        }
+    }
+
+    fn enlist(&self) {
+        let mut threads = THREADS.lock();
+        self.next.set(threads.head);
+        // SAFETY: caches in the list are alive, and the lock guards their links.
+        if let Some(next) = unsafe { threads.head.as_ref() } {
+            next.prev.set(self);
+        }
+        threads.head = self;
+        threads.count += 1;
+    }
+
+    fn delist(&self) {
+        let mut threads = THREADS.lock();
+        // SAFETY: caches in the list are alive, and the lock guards their links.
+        unsafe {
+            match self.prev.get().as_ref() {
+                Some(prev) => prev.next.set(self.next.get()),
+                None => threads.head = self.next.get(),
+            }
+            if let Some(next) = self.next.get().as_ref() {
+                next.prev.set(self.prev.get());
+            }
+        }
+        threads.count -= 1;
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Cache {
+        Cache::new()
+    }
+}
+
+/// Gives a full magazine to the depot, or its blocks home if the depot has enough; returns an empty one, if there is
+/// memory for it.
+///
+/// # Safety
+/// The magazine is the caller's, who forgets it.
+unsafe fn give_away(class: SizeClass, mut full: Magazine) -> Option<Magazine> {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if depot::give_full(class, full) {
+            return depot::take_empty(class);
+        }
+        slab_class::give_quietly(class, full.blocks(class));
+        full.clear(class);
+        Some(full)
+    }
+}
+
+/// Calls `count` for each class with the blocks that the caches of all threads hold of it: exact for the calling thread
+/// and for threads that stand still.
+pub(crate) fn parked(mut count: impl FnMut(SizeClass, usize)) {
+    let threads = THREADS.lock();
+    let mut next = threads.head;
+    // SAFETY: caches in the list are alive as long as the lock is held.
+    while let Some(cache) = unsafe { next.as_ref() } {
+        for index in 0..SizeClass::SMALL {
+            let class = SizeClass::from_index(index);
+            let magazines = [cache.loaded(class), cache.spare(class)];
+            count(class, magazines.into_iter().flatten().map(|magazine| magazine.len(class)).sum());
+        }
+        next = cache.next.get();
+    }
+}
+
+/// Threads that have used the heap and run.
+pub(crate) fn threads() -> usize {
+    THREADS.lock().count
+}
+
+/// Takes the lock for a fork.
+pub(crate) fn freeze() {
+    THREADS.acquire();
+}
+
+/// # Safety
+/// Follows [`freeze`] in the same thread, or in the child's only one.
+pub(crate) unsafe fn thaw() {
+    // SAFETY: passed on to the caller.
+    unsafe { THREADS.release() };
+}
+
+/// In a forked child, between [`freeze`] and [`thaw`]: the caches of all threads but the one that forked, `own`, went
+/// with their threads. What they held is lost to the child: they may have been in the middle of an exchange.
+///
+/// # Safety
+/// The lock is held by this thread's parent self, and no other thread exists.
+pub(crate) unsafe fn forget_other_threads(own: *const Cache) {
+    // SAFETY: the lock is held, by the rule above.
+    let mut threads = unsafe { THREADS.assume_held() };
+    // SAFETY: the thread's own cache is alive, if it has one.
+    let own = unsafe { own.as_ref() }.filter(|cache| cache.state.get() == State::Live);
+    threads.head = own.map_or(ptr::null(), ptr::from_ref);
+    threads.count = usize::from(own.is_some());
+    if let Some(own) = own {
+        own.next.set(ptr::null());
+        own.prev.set(ptr::null());
+    }
+    core::mem::forget(threads);
+}
+
+/// Splits what [`Cache::pop`] gave into the block and its mark.
+pub(super) fn unmark(block: *mut u8) -> (Option<NonNull<u8>>, usize) {
+    (NonNull::new(block.map_addr(|addr| addr & !MARKS)), block.addr() & MARKS)
+}
+
+/// The largest size that the inlined path of an allocation serves: blocks below a page carry no mark.
+pub(super) const INLINE_MAX: usize = SizeClass::from_index(SizeClass::of(PAGE_MIN).index() - 1).size();

@@ -1,0 +1,453 @@
+//! Huge blocks: above 8 MiB, or aligned to more than a granule. Each has a mapping of its own:
+//!
+//! ```text
+//!  start         a multiple of SEGMENT                                              start + mapped
+//!  | slack       | header ... offset | data: size bytes in use | room to grow       |
+//! ```
+//!
+//! The mapping is readable and writable throughout and twice as long as asked for, which costs nothing until it is
+//! touched: growing into the room takes no system call. Beyond it the pages move to a new mapping by `mremap`, and no
+//! byte is copied. Where the system never overcommits, or limits address space, mappings are made to measure.
+//!
+//! Freed blocks are kept for a moment (a buffer of 20 MiB costs milliseconds of page faults each time), bounded in
+//! bytes, and unmapped by the purger.
+
+use core::ptr::{self, NonNull};
+
+use crate::base::align;
+use crate::base::sync::{AtomicUsize, Ordering};
+use crate::config::{GRANULES, HUGE_KEPT, HUGE_KEPT_BYTES, HugePages, PAGE_MIN, SEGMENT};
+use crate::heap::segment::Segment;
+use crate::heap::{process, purge, segments};
+use crate::vm::{Lock, page_size, platform, sys};
+
+use static_assertions::const_assert;
+
+/// What stands at the multiple of a segment below the data.
+#[derive(Debug)]
+#[repr(C)]
+struct Header {
+    /// In the place of a segment's kinds: every one says huge.
+    kind: [u8; GRANULES],
+    /// The mapping.
+    start: *mut u8,
+    mapped: usize,
+    /// From this header to the data.
+    offset: usize,
+    /// Bytes in use, a multiple of the page size: what counts against the memory limit.
+    size: usize,
+    /// Bytes of data from the first on that may not read as zero.
+    dirty: usize,
+}
+
+const_assert!(size_of::<Header>() <= PAGE_MIN);
+
+/// No address space is larger. What is refused here does not send the heap looking for memory to give back.
+const LARGEST: usize = 1 << 52;
+
+#[derive(Debug)]
+struct Huge {
+    /// Freed blocks, by their headers; with the round in which they came.
+    kept: [Option<(NonNull<Header>, u32)>; HUGE_KEPT],
+    counts: Counts,
+}
+
+// SAFETY: the kept headers belong to the struct, which a lock guards.
+unsafe impl Send for Huge {}
+
+/// Counts of huge blocks.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    /// Blocks that callers hold.
+    pub(crate) blocks: usize,
+    /// Bytes in them.
+    pub(crate) bytes: usize,
+    /// Freed blocks that are kept.
+    pub(crate) kept: usize,
+    pub(crate) kept_bytes: usize,
+    /// Address space of all of them.
+    pub(crate) mapped: usize,
+}
+
+static HUGE: Lock<Huge> = Lock::new(Huge {
+    kept: [None; HUGE_KEPT],
+    counts: Counts { blocks: 0, bytes: 0, kept: 0, kept_bytes: 0, mapped: 0 },
+});
+
+/// A copy of the bytes in kept blocks, for looks at them without the lock.
+static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+pub(crate) fn kept_bytes() -> usize {
+    KEPT_BYTES.load(Ordering::Relaxed)
+}
+
+/// A block of at least `size` bytes aligned to `align`, zero throughout if `zeroed`; null when out of memory.
+pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
+    let Some(len) = align::checked_up(size, page_size()) else { return ptr::null_mut() };
+    if len > LARGEST {
+        return ptr::null_mut();
+    }
+    if let Some(header) = take_kept(len, align) {
+        // SAFETY: the kept block is this function's now.
+        let reused = unsafe { reuse(header, size, zeroed) };
+        if !reused.is_null() {
+            return reused;
+        }
+    }
+    let header = process::retry_after_reclaim(|| map(len, align));
+    purge::note_growth();
+    // SAFETY: the header was made just now.
+    header.map_or(ptr::null_mut(), |header| unsafe { data(header) })
+}
+
+/// # Safety
+/// `block` is a huge block that is out, and the caller's.
+pub(crate) unsafe fn free(block: NonNull<u8>) {
+    let header = header_of(block);
+    // SAFETY: a block that is out has its header.
+    let size = unsafe { (*header.as_ptr()).size };
+    let mut huge = HUGE.lock();
+    if huge.kept.iter().flatten().any(|&(kept, _)| kept == header) {
+        process::die_of_bad_free(block.as_ptr(), true);
+    }
+    huge.counts.blocks -= 1;
+    huge.counts.bytes -= size;
+    let settings = process::settings();
+    // Without a purger nobody ages what is kept, so it counts as retained.
+    let most =
+        if settings.background_purger() { HUGE_KEPT_BYTES } else { settings.retain().min(HUGE_KEPT_BYTES) };
+    let bound = most + huge.counts.bytes / 8;
+    let place = huge.kept.iter().position(Option::is_none);
+    if let Some(place) = place
+        && huge.counts.kept_bytes + size <= bound
+    {
+        huge.kept[place] = Some((header, purge::round()));
+        huge.counts.kept += 1;
+        huge.counts.kept_bytes += size;
+        KEPT_BYTES.store(huge.counts.kept_bytes, Ordering::Relaxed);
+        drop(huge);
+    } else {
+        drop(huge);
+        // SAFETY: the block is the caller's, who is done with it.
+        unsafe { unmap(header) };
+    }
+    purge::note_work();
+}
+
+/// Bytes from the block's first on that belong to it.
+///
+/// # Safety
+/// `block` is a huge block that is out.
+pub(crate) unsafe fn usable_size(block: NonNull<u8>) -> usize {
+    // SAFETY: passed on to the caller.
+    unsafe { (*header_of(block).as_ptr()).size }
+}
+
+/// Makes the block `size` bytes long, moving its pages if need be; null, and nothing is changed, when that cannot be
+/// done without copying.
+///
+/// # Safety
+/// `block` is a huge block that is out, and the caller's.
+pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
+    let Some(len) = align::checked_up(size, page_size()) else { return ptr::null_mut() };
+    let header = header_of(block);
+    // SAFETY: a block that is out has its header, which belongs to the block's owner.
+    unsafe {
+        let old = (*header.as_ptr()).size;
+        if len > old && process::retry_after_reclaim(|| segments::charge(len - old).then_some(())).is_none() {
+            return ptr::null_mut();
+        }
+        let resized = if len <= capacity(header) { Some(header) } else { grow_by_moving(header, len) };
+        let Some(header) = resized else {
+            segments::uncharge(len - old);
+            return ptr::null_mut();
+        };
+        if len < old {
+            drop_tail(header, len);
+            segments::uncharge(old - len);
+        }
+        (*header.as_ptr()).size = len;
+        (*header.as_ptr()).dirty = (*header.as_ptr()).dirty.max(len);
+        let mut huge = HUGE.lock();
+        huge.counts.bytes = huge.counts.bytes - old + len;
+        drop(huge);
+        data(header)
+    }
+}
+
+/// Unmaps kept blocks that are older than a round, or all. Returns how many bytes that gave back, and whether blocks
+/// remain.
+pub(crate) fn flush(all: bool) -> (usize, bool) {
+    let round = purge::round();
+    let mut bytes = 0;
+    let mut more = false;
+    for place in 0..HUGE_KEPT {
+        let mut huge = HUGE.lock();
+        match huge.kept[place] {
+            // It came in this round or in the one that ended just now.
+            Some((_, since)) if !all && round.wrapping_sub(since) < 2 => more = true,
+            Some((header, _)) => {
+                huge.take(place);
+                drop(huge);
+                // SAFETY: the block came out of the kept ones and is this function's.
+                bytes += unsafe { unmap(header) };
+            }
+            None => {}
+        }
+    }
+    (bytes, more)
+}
+
+pub(crate) fn counts() -> Counts {
+    HUGE.lock().counts
+}
+
+/// Takes the lock for a fork.
+pub(crate) fn freeze() {
+    HUGE.acquire();
+}
+
+/// # Safety
+/// Follows [`freeze`] in the same thread, or in the child's only one.
+pub(crate) unsafe fn thaw() {
+    // SAFETY: passed on to the caller.
+    unsafe { HUGE.release() };
+}
+
+fn header_of(block: NonNull<u8>) -> NonNull<Header> {
+    // SAFETY: a block never lies in the first segment of the address space.
+    unsafe { NonNull::new_unchecked(Segment::of(block).cast_mut().cast()) }
+}
+
+/// # Safety
+/// The header is valid, here and in the functions below.
+unsafe fn data(header: NonNull<Header>) -> *mut u8 {
+    // SAFETY: the data lie in the header's mapping.
+    unsafe { header.as_ptr().cast::<u8>().add((*header.as_ptr()).offset) }
+}
+
+/// Bytes from the data's first to the mapping's end.
+unsafe fn capacity(header: NonNull<Header>) -> usize {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let &Header { start, mapped, .. } = header.as_ref();
+        start.addr() + mapped - data(header).addr()
+    }
+}
+
+/// A kept block that fits: room enough, and not much more dirty memory than is wanted.
+fn take_kept(len: usize, align: usize) -> Option<NonNull<Header>> {
+    let mut huge = HUGE.lock();
+    if huge.counts.kept == 0 {
+        return None;
+    }
+    let place = huge.kept.iter().position(|kept| {
+        kept.is_some_and(|(header, _)| {
+            // SAFETY: kept headers are valid.
+            unsafe {
+                let size = (*header.as_ptr()).size;
+                size <= len + len / 4
+                    && len <= size.saturating_mul(2)
+                    && len <= capacity(header)
+                    && data(header).addr().is_multiple_of(align)
+            }
+        })
+    })?;
+    huge.take(place)
+}
+
+/// Makes a kept block one of `size` bytes.
+///
+/// # Safety
+/// The block is the caller's, and large enough.
+unsafe fn reuse(header: NonNull<Header>, size: usize, zeroed: bool) -> *mut u8 {
+    let len = align::up(size, page_size());
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let old = (*header.as_ptr()).size;
+        if len > old && !segments::charge(len - old) {
+            unmap(header);
+            return ptr::null_mut();
+        }
+        if len < old {
+            segments::uncharge(old - len);
+            drop_tail(header, len);
+        }
+        let header_mut = &mut *header.as_ptr();
+        // Pages fresh from the kernel cost about what clearing them costs, and only when they are touched.
+        if zeroed && sys::purge(data(header), header_mut.dirty).is_err() {
+            data(header).write_bytes(0, header_mut.dirty.min(size));
+        }
+        header_mut.size = len;
+        header_mut.dirty = header_mut.dirty.max(len);
+        let mut huge = HUGE.lock();
+        huge.counts.blocks += 1;
+        huge.counts.bytes += len;
+        drop(huge);
+        data(header)
+    }
+}
+
+/// Gives back the pages behind the first `len` bytes.
+unsafe fn drop_tail(header: NonNull<Header>, len: usize) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let dirty = (*header.as_ptr()).dirty;
+        if dirty > len && sys::purge(data(header).add(len), dirty - len).is_ok() {
+            (*header.as_ptr()).dirty = len;
+        }
+    }
+}
+
+/// Whether mappings are made to measure: what is mapped and not touched counts for something.
+fn is_scarce() -> bool {
+    process::settings().is_commit_strict() || sys::address_space_limit().is_some()
+}
+
+/// How long a mapping for `len` bytes of data at `offset` should be, room included; none where that overflows.
+fn roomy(offset: usize, len: usize) -> Option<usize> {
+    len.checked_mul(2)?.checked_add(offset)
+}
+
+/// Makes a mapping with a header.
+fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
+    // Between the header and the data: a page, or what the alignment asks for. Data that are aligned to a segment or
+    // more have their header a whole segment before them.
+    let offset = align.clamp(page_size(), SEGMENT);
+    if !segments::charge(len) {
+        return None;
+    }
+    let mapped = roomy(offset, len)
+        .filter(|_| !is_scarce())
+        .and_then(|total| map_aligned(total, offset, align))
+        .or_else(|| map_aligned_to_measure(len.checked_add(offset)?, offset, align));
+    let Some((start, mapped, header)) = mapped else {
+        segments::uncharge(len);
+        return None;
+    };
+    if process::settings().huge_pages() != HugePages::System {
+        // The whole of it, so that it stays one mapping to the kernel and can be moved by one call.
+        // SAFETY: the mapping is this function's.
+        unsafe { platform::advise_huge_pages(start, mapped) };
+    }
+    // SAFETY: the header lies in the mapping, which is this function's.
+    unsafe {
+        Segment::mark_huge(header.cast());
+        let fields = &mut *header;
+        (fields.start, fields.mapped, fields.offset) = (start, mapped, offset);
+        (fields.size, fields.dirty) = (len, len);
+    }
+    let mut huge = HUGE.lock();
+    huge.counts.blocks += 1;
+    huge.counts.bytes += len;
+    huge.counts.mapped += mapped;
+    NonNull::new(header)
+}
+
+/// Maps `total` bytes or more from a header on, which lies at a multiple of a segment and `offset` bytes before a multiple
+/// of `align`. Returns the mapping and the header.
+fn map_aligned(total: usize, offset: usize, align: usize) -> Option<(*mut u8, usize, *mut Header)> {
+    let align = align.max(SEGMENT);
+    let len = total.checked_add(align)?;
+    let start = sys::map_zeroed(len).ok()?.as_ptr();
+    Some((start, len, header_in(start, offset, align)?))
+}
+
+/// The same to measure: a page more than `total` is neither charged nor kept from others.
+fn map_aligned_to_measure(
+    total: usize,
+    offset: usize,
+    align: usize,
+) -> Option<(*mut u8, usize, *mut Header)> {
+    let align = align.max(SEGMENT);
+    let reserved = total.checked_add(align)?;
+    let start = sys::reserve(reserved).ok()?.as_ptr();
+    let header = header_in(start, offset, align)?;
+    let before = header.addr() - start.addr();
+    let behind = reserved - before - total;
+    // SAFETY: all three parts lie in the reservation, which is this function's.
+    unsafe {
+        if before > 0 {
+            let _ = sys::unmap(start, before);
+        }
+        if behind > 0 {
+            let _ = sys::unmap(header.cast::<u8>().add(total), behind);
+        }
+        if sys::commit(header.cast(), total).is_err() {
+            let _ = sys::unmap(header.cast(), total);
+            return None;
+        }
+    }
+    Some((header.cast(), total, header))
+}
+
+/// Where the header goes in a mapping that is longer than needed by `align`.
+fn header_in(start: *mut u8, offset: usize, align: usize) -> Option<*mut Header> {
+    // For alignments of a segment and more it is the data that must be aligned, and the header a segment before them.
+    let lead = if offset == SEGMENT { SEGMENT } else { 0 };
+    let aligned = align::checked_up(start.addr().checked_add(lead)?, align)?;
+    Some(start.with_addr(aligned - lead).cast())
+}
+
+/// Moves the pages to a mapping with room for `len` bytes. None, and nothing is changed, when that cannot be done.
+///
+/// # Safety
+/// The block is the caller's.
+unsafe fn grow_by_moving(header: NonNull<Header>, len: usize) -> Option<NonNull<Header>> {
+    // SAFETY: passed on to the caller.
+    let &Header { start, mapped, offset, .. } = unsafe { header.as_ref() };
+    if offset >= SEGMENT {
+        return None;
+    }
+    let want = if is_scarce() { len.checked_add(offset)? } else { roomy(offset, len)? };
+    let target = sys::reserve_aligned(align::up(want, page_size()), SEGMENT).ok()?;
+    let want = align::up(want, page_size());
+    let from = header.as_ptr().cast::<u8>();
+    let before = from.addr() - start.addr();
+    // SAFETY: source and target are whole mappings of the caller's and of this function's.
+    unsafe {
+        if platform::move_pages(from, mapped - before, target, want).is_err() {
+            // The target stays reserved for good. Kernels may unmap it before they refuse, and then somebody else may
+            // have mapped there by now.
+            return None;
+        }
+        if before > 0 {
+            let _ = sys::unmap(start, before);
+        }
+        let moved = target.cast::<Header>();
+        (*moved.as_ptr()).start = target.as_ptr();
+        (*moved.as_ptr()).mapped = want;
+        let mut huge = HUGE.lock();
+        huge.counts.mapped = huge.counts.mapped - mapped + want;
+        Some(moved)
+    }
+}
+
+/// Unmaps a block; returns how many bytes of it may have been resident.
+///
+/// # Safety
+/// The block is the caller's, who is done with it.
+unsafe fn unmap(header: NonNull<Header>) -> usize {
+    // SAFETY: passed on to the caller.
+    let &Header { start, mapped, size, dirty, .. } = unsafe { header.as_ref() };
+    // SAFETY: the mapping is the block's.
+    if unsafe { sys::unmap(start, mapped) }.is_err() {
+        // Too many mappings to split one: give back the pages at least. The address space is lost.
+        // SAFETY: as above.
+        let _ = unsafe { sys::purge(start, mapped) };
+    }
+    segments::uncharge(size);
+    HUGE.lock().counts.mapped -= mapped;
+    dirty
+}
+
+impl Huge {
+    fn take(&mut self, place: usize) -> Option<NonNull<Header>> {
+        let (header, _) = self.kept[place].take()?;
+        self.counts.kept -= 1;
+        // SAFETY: kept headers are valid.
+        self.counts.kept_bytes -= unsafe { (*header.as_ptr()).size };
+        KEPT_BYTES.store(self.counts.kept_bytes, Ordering::Relaxed);
+        Some(header)
+    }
+}

@@ -1,0 +1,191 @@
+//! Middle blocks, from 32 KiB to 8 MiB: runs of granules, with a shelf for each class.
+//!
+//! A shelf is a few places that threads take blocks from and put blocks into with one atomic exchange, so that the
+//! cost of a block that is freed and allocated again does not depend on its size. It is shared between threads: work
+//! on a block of this size hides the exchange, and the purger sees what an idle thread left behind.
+
+use core::ptr::{self, NonNull};
+
+use crate::base::padded::Padded;
+use crate::base::sync::{AtomicBool, AtomicPtr, Ordering};
+use crate::config::{MIDDLE_KEPT, MIDDLE_KEPT_BYTES};
+use crate::heap::segment::{Kind, Run, Segment};
+use crate::heap::segments::{SEGMENTS, Segments};
+use crate::heap::size_class::SizeClass;
+use crate::heap::{process, purge};
+
+#[derive(Debug)]
+struct Shelf {
+    /// Blocks, or null. Whoever exchanges a block out owns it.
+    places: [AtomicPtr<u8>; MIDDLE_KEPT],
+    /// A block was put here since the purger's last round.
+    used: AtomicBool,
+}
+
+const MIDDLE: usize = SizeClass::COUNT - SizeClass::SMALL;
+
+static SHELVES: [Padded<Shelf>; MIDDLE] = [const {
+    Padded(Shelf {
+        places: [const { AtomicPtr::new(ptr::null_mut()) }; MIDDLE_KEPT],
+        used: AtomicBool::new(false),
+    })
+}; MIDDLE];
+
+fn shelf(class: SizeClass) -> (&'static Shelf, &'static [AtomicPtr<u8>]) {
+    let shelf = &SHELVES[class.index() - SizeClass::SMALL];
+    let settings = process::settings();
+    let places = if settings.background_purger() {
+        (MIDDLE_KEPT_BYTES / class.size()).clamp(1, MIDDLE_KEPT)
+    } else {
+        // Nobody ages what lies here: all shelves together hold half of what may be retained.
+        (settings.retain() / (2 * MIDDLE) / class.size()).min(MIDDLE_KEPT)
+    };
+    (shelf, &shelf.places[..places])
+}
+
+/// A block of `class`, or null when out of memory.
+pub(crate) fn alloc(class: SizeClass) -> *mut u8 {
+    match take_from_shelf(class) {
+        Some(block) => block.as_ptr(),
+        None => {
+            let run = take_run(class);
+            purge::note_growth();
+            run.map_or(ptr::null_mut(), Run::base)
+        }
+    }
+}
+
+/// A block of `class` whose first `len` bytes are zero, or null when out of memory.
+pub(crate) fn alloc_zeroed(class: SizeClass, len: usize) -> *mut u8 {
+    if let Some(block) = take_from_shelf(class) {
+        // SAFETY: the block is this function's and at least `len` bytes long.
+        unsafe { block.write_bytes(0, len) };
+        return block.as_ptr();
+    }
+    let Some(run) = take_run(class) else { return ptr::null_mut() };
+    // SAFETY: the run is this function's and at least `len` bytes long.
+    unsafe { run.clear(len) };
+    purge::note_growth();
+    run.base()
+}
+
+/// # Safety
+/// `block` is a block of `class` that is out, and the caller's.
+pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
+    let (shelf, places) = shelf(class);
+    for place in places {
+        // Relaxed look first: a failed exchange would still fetch the line for writing.
+        // Release: what was written to the block is seen by who takes it.
+        if place.load(Ordering::Relaxed).is_null()
+            && place
+                .compare_exchange(ptr::null_mut(), block.as_ptr(), Ordering::Release, Ordering::Relaxed)
+                .is_ok()
+        {
+            shelf.used.store(true, Ordering::Relaxed);
+            purge::note_work();
+            return;
+        }
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { take_home(class, block.as_ptr()) };
+    purge::note_work();
+}
+
+/// Makes a block of `old` one of `new` where it is; false, and nothing is changed, when there is no room behind it.
+///
+/// # Safety
+/// `block` is a block of `old` that is out, and the caller's.
+pub(crate) unsafe fn resize(old: SizeClass, new: SizeClass, block: NonNull<u8>) -> bool {
+    let run = Run::at(block.as_ptr(), old.granules());
+    let resized = Run { len: new.granules(), ..run };
+    // SAFETY: the run is the caller's.
+    unsafe {
+        // What the caller wrote stays marked, also where it falls out of the block.
+        run.mark_dirty(old.size());
+        let mut segments = SEGMENTS.lock();
+        if !segments.resize(run, resized.len) {
+            return false;
+        }
+        resized.set_class(new);
+        *segments.out_of(old) -= 1;
+        *segments.out_of(new) += 1;
+    }
+    if new < old {
+        purge::note_work();
+    }
+    true
+}
+
+/// Sends home the blocks on shelves that were not used since the last call, or all of them. Returns whether blocks
+/// remain on shelves.
+pub(crate) fn flush(all: bool) -> bool {
+    let mut more = false;
+    for index in SizeClass::SMALL..SizeClass::COUNT {
+        let class = SizeClass::from_index(index);
+        let (shelf, places) = shelf(class);
+        if shelf.used.swap(false, Ordering::Relaxed) && !all {
+            more = true;
+            continue;
+        }
+        while let Some(block) = take_from(places) {
+            // SAFETY: a block from a shelf belongs to who took it.
+            unsafe { take_home(class, block.as_ptr()) };
+        }
+    }
+    more
+}
+
+/// Blocks of `class` on its shelf.
+pub(crate) fn kept(class: SizeClass) -> usize {
+    shelf(class).1.iter().filter(|place| !place.load(Ordering::Relaxed).is_null()).count()
+}
+
+fn take_from_shelf(class: SizeClass) -> Option<NonNull<u8>> {
+    take_from(shelf(class).1)
+}
+
+fn take_from(places: &[AtomicPtr<u8>]) -> Option<NonNull<u8>> {
+    places.iter().find_map(|place| {
+        if place.load(Ordering::Relaxed).is_null() {
+            return None;
+        }
+        // Acquire: what the last owner wrote happened before.
+        NonNull::new(place.swap(ptr::null_mut(), Ordering::Acquire))
+    })
+}
+
+fn take_run(class: SizeClass) -> Option<Run> {
+    let run = process::retry_after_reclaim(|| {
+        let mut segments = SEGMENTS.lock();
+        let run = segments.take(class.granules())?;
+        *segments.out_of(class) += 1;
+        Some(run)
+    })?;
+    // SAFETY: the run is this function's.
+    unsafe { run.set_class(class) };
+    Some(run)
+}
+
+/// # Safety
+/// `block` is a block of `class` that is out, and the caller's.
+unsafe fn take_home(class: SizeClass, block: *mut u8) {
+    let run = Run::at(block, class.granules());
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let kind = NonNull::new(block).map(|block| Segment::kind_at(block));
+        if kind != Some(Kind::Class(class)) {
+            process::die_of_bad_free(block, kind == Some(Kind::None));
+        }
+        run.mark_dirty(class.size());
+        let mut segments = SEGMENTS.lock();
+        *segments.out_of(class) -= 1;
+        segments.give(run);
+    }
+}
+
+impl Segments {
+    /// Middle blocks of `class` that are out or on a shelf.
+    pub(crate) fn out_of(&mut self, class: SizeClass) -> &mut usize {
+        &mut self.middle_out[class.index() - SizeClass::SMALL]
+    }
+}

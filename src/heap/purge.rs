@@ -1,0 +1,233 @@
+//! Giving memory back: in rounds, so that what is used again soon never leaves, and all at once in `trim`.
+//!
+//! A round, every half of the purge delay: depots send home the magazines that nobody needed since the last round;
+//! middle and huge blocks that lay in their caches that long are freed; free pages in slabs that nothing changed are
+//! purged; free granules that were dirty in the last round too are purged; segments that were empty in the last round
+//! too are unmapped. So memory goes between half the delay and the whole of it after it was freed.
+//!
+//! Rounds are run by a thread of our own. It is started when the heap has grown past [`WORTH_A_THREAD`], sleeps without
+//! waking while there is nothing to give back, and holds no lock but the purger's for longer than a few list operations:
+//! it calls the system on memory that was taken off the lists. Without the thread, frees that leave the caches look at
+//! the clock and run the rounds, and what exceeds the bound on retained memory goes at once.
+//!
+//! One round at a time: the purger's lock. `fork` takes it first, so no memory is off the lists in the child.
+
+use core::ffi::c_void;
+
+use crate::base::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::heap::size_class::SizeClass;
+use crate::heap::{depot, huge, metadata, middle, process, segments, slab_class};
+use crate::vm::hooks;
+use crate::vm::{Lock, platform};
+
+static PURGER: Lock<()> = Lock::new(());
+
+/// The number of rounds so far: what changed in this round is left alone.
+static ROUND: AtomicU32 = AtomicU32::new(1);
+
+/// Bytes given back since the process began.
+static GIVEN_BACK: AtomicU64 = AtomicU64::new(0);
+
+const IDLE: u32 = 0;
+const BUSY: u32 = 1;
+
+/// Without the thread: when a purge of what exceeds the bound gave back nothing, in milliseconds. The kernel may refuse
+/// (because the memory is locked, say), and shall not be asked again at each free.
+static FUTILE_MS: AtomicU64 = AtomicU64::new(0);
+const PAUSE_MS: u64 = 100;
+
+/// Something left the caches since the last time that an allocation failed for want of room.
+static FREED: AtomicBool = AtomicBool::new(false);
+
+/// The thread is started when the heap has grown to this, in bytes of granules: below it, little of them has been
+/// touched, and small programs stay without a thread.
+const WORTH_A_THREAD: usize = 8 << 20;
+
+/// `BUSY` from the first free that leaves something to give back until a round finds nothing left. The thread sleeps
+/// on this word.
+static WORK: AtomicU32 = AtomicU32::new(IDLE);
+
+/// Whether the thread runs. A forked child begins without one.
+static THREAD: AtomicU32 = AtomicU32::new(NO_THREAD);
+const NO_THREAD: u32 = 0;
+const STARTED: u32 = 1;
+/// The system refused a thread: rounds are run while freeing.
+const REFUSED: u32 = 2;
+
+/// When the last round was run while freeing, in milliseconds of [`platform::now_ms`].
+static LAST_ROUND_MS: AtomicU64 = AtomicU64::new(0);
+
+pub(crate) fn round() -> u32 {
+    // Relaxed: a stamp that is a round old only delays a purge by a round.
+    ROUND.load(Ordering::Relaxed)
+}
+
+pub(crate) fn given_back() -> u64 {
+    GIVEN_BACK.load(Ordering::Relaxed)
+}
+
+/// Says that there may be something to give back. Called where frees leave the caches, never on a fast path, and with
+/// no lock held.
+#[inline]
+pub(crate) fn note_work() {
+    if !FREED.load(Ordering::Relaxed) {
+        FREED.store(true, Ordering::Relaxed);
+    }
+    if WORK.load(Ordering::Relaxed) == IDLE {
+        WORK.store(BUSY, Ordering::Relaxed);
+        if THREAD.load(Ordering::Relaxed) == STARTED {
+            platform::wake_one(&WORK);
+        }
+    }
+    if THREAD.load(Ordering::Relaxed) == REFUSED || !process::settings().background_purger() {
+        run_round_if_due();
+    }
+}
+
+/// Starts the thread if the heap has grown enough for one. Called at the end of allocations that made it grow, and not
+/// of frees: the C library frees memory under locks that starting a thread needs, when this heap is its `malloc`.
+#[inline]
+pub(crate) fn note_growth() {
+    if THREAD.load(Ordering::Relaxed) == NO_THREAD && segments::footprint() >= WORTH_A_THREAD {
+        start_thread();
+    }
+}
+
+#[cold]
+fn start_thread() {
+    if process::settings().background_purger()
+        && THREAD.compare_exchange(NO_THREAD, STARTED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        && hooks::spawn_detached(run).is_err()
+    {
+        THREAD.store(REFUSED, Ordering::Relaxed);
+    }
+}
+
+extern "C" fn run(_: *mut c_void) -> *mut c_void {
+    platform::name_this_thread(c"arenite-purge");
+    loop {
+        while WORK.load(Ordering::Relaxed) == IDLE {
+            platform::wait(&WORK, IDLE, None);
+        }
+        sleep(process::settings().purge_delay_ms().div_ceil(2).max(1));
+        // Before the round: what is freed during it sets the word again.
+        WORK.store(IDLE, Ordering::Relaxed);
+        if run_round(false).1 {
+            WORK.store(BUSY, Ordering::Relaxed);
+        }
+    }
+}
+
+fn sleep(ms: u32) {
+    let never = AtomicU32::new(0);
+    let until = platform::now_ms() + u64::from(ms);
+    loop {
+        let now = platform::now_ms();
+        if now >= until {
+            return;
+        }
+        platform::wait(&never, 0, Some((until - now) as u32));
+    }
+}
+
+/// Without the thread: runs a round when half the delay has passed, or when more than the bound is retained.
+#[cold]
+fn run_round_if_due() {
+    let now = platform::now_ms();
+    let last = LAST_ROUND_MS.load(Ordering::Relaxed);
+    if now.saturating_sub(last) >= u64::from(process::settings().purge_delay_ms().div_ceil(2)) {
+        // One of the threads that see this runs the round.
+        if LAST_ROUND_MS.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            run_round(false);
+        }
+    } else if segments::retains_too_much(huge::kept_bytes())
+        && now.saturating_sub(FUTILE_MS.load(Ordering::Relaxed)) >= PAUSE_MS
+        && let Some(_purger) = PURGER.try_lock()
+    {
+        let bytes = huge::flush(true).0 + segments::purge(true).0;
+        note_given_back(bytes);
+        if bytes == 0 {
+            FUTILE_MS.store(now, Ordering::Relaxed);
+        }
+    }
+}
+
+/// One round; everything that is free goes if `all`. Returns how many bytes were given back, and whether a further
+/// round would find something.
+fn run_round(all: bool) -> (usize, bool) {
+    let _purger = PURGER.lock();
+    // Wrapping: only the differences between stamps count.
+    ROUND.fetch_add(1, Ordering::Relaxed);
+    let mut bytes = 0;
+    let mut more = false;
+    for index in 0..SizeClass::SMALL {
+        let class = SizeClass::from_index(index);
+        // No more than lie there now, however fast others bring new ones.
+        let mut left = depot::magazines(class);
+        while left > 0 {
+            let Some(mut magazine) = depot::take_idle(class, all) else { break };
+            left -= 1;
+            // SAFETY: the magazine came out of the depot and is this function's, as are its blocks.
+            unsafe {
+                slab_class::give_quietly(class, magazine.blocks(class));
+                magazine.clear(class);
+                metadata::give_magazine(magazine);
+            }
+        }
+        more |= depot::begin_round(class);
+    }
+    more |= middle::flush(all);
+    let (unmapped, huge_kept) = huge::flush(all);
+    bytes += unmapped;
+    more |= huge_kept;
+    for index in 0..SizeClass::SMALL {
+        let (purged, changed) = slab_class::purge(SizeClass::from_index(index), all);
+        bytes += purged;
+        more |= changed;
+    }
+    let (purged, dirty) = segments::purge(all);
+    bytes += purged;
+    more |= dirty;
+    note_given_back(bytes);
+    (bytes, more)
+}
+
+fn note_given_back(bytes: usize) {
+    GIVEN_BACK.fetch_add(bytes as u64, Ordering::Relaxed);
+}
+
+/// Gives back all that can be, the calling thread's cache not among it; returns how many bytes.
+pub(crate) fn trim() -> usize {
+    run_round(true).0
+}
+
+/// Makes room for an allocation that failed: everything free goes, address space that is only reserved too. Not again
+/// before something was freed: a program that asks for the impossible time and again shall not pay for a round each.
+#[cold]
+pub(crate) fn reclaim() {
+    if FREED.swap(false, Ordering::Relaxed) {
+        run_round(true);
+    } else {
+        // Another thread may be at it.
+        drop(PURGER.lock());
+    }
+    segments::SEGMENTS.lock().release_reserved();
+}
+
+/// Takes the lock for a fork.
+pub(crate) fn freeze() {
+    PURGER.acquire();
+}
+
+/// # Safety
+/// Follows [`freeze`] in the same thread, or in the child's only one.
+pub(crate) unsafe fn thaw() {
+    // SAFETY: passed on to the caller.
+    unsafe { PURGER.release() };
+}
+
+/// In a forked child: the thread stayed with the parent, and is started again when there is work.
+pub(crate) fn forget_thread() {
+    THREAD.store(NO_THREAD, Ordering::Relaxed);
+    WORK.store(IDLE, Ordering::Relaxed);
+}

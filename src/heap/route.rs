@@ -1,0 +1,294 @@
+//! Which way a request goes, by its size and alignment alone: a small class, a middle class, a mapping of its own. An
+//! allocation and the free with the same layout go the same way, and so may any layout between the size that was asked
+//! for and the usable size.
+
+use core::ptr::{self, NonNull};
+
+use crate::base::align;
+use crate::config::{GRANULE, MIDDLE_MAX, Options, SMALL_MAX};
+use crate::heap::cache::{Cache, INLINE_MAX, unmark};
+use crate::heap::magazine::{FRESH, FRESH_WITHIN};
+use crate::heap::segment::{Kind, Segment};
+use crate::heap::size_class::SizeClass;
+use crate::heap::{huge, middle, process, purge};
+use crate::vm::{KeepErrno, page_size};
+
+/// Where blocks of a layout come from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Small(SizeClass),
+    Middle(SizeClass),
+    Huge,
+}
+
+#[inline]
+fn route(size: usize, align: usize) -> Route {
+    let rounded = align::up(size, align);
+    if align > GRANULE || rounded > MIDDLE_MAX {
+        Route::Huge
+    } else if rounded > SMALL_MAX {
+        Route::Middle(SizeClass::of(rounded))
+    } else {
+        Route::Small(SizeClass::of(rounded))
+    }
+}
+
+/// Bytes that a block of this layout really has.
+pub(crate) fn usable_size_of_layout(size: usize, align: usize) -> usize {
+    match route(size, align) {
+        Route::Small(class) | Route::Middle(class) => class.size(),
+        Route::Huge => align::up(size, page_size()),
+    }
+}
+
+/// Bytes from the block's first on that belong to it; at least as many as were asked for.
+///
+/// # Safety
+/// `block` was allocated by this heap and has not been freed.
+#[must_use]
+pub unsafe fn usable_size(block: NonNull<u8>) -> usize {
+    // SAFETY: passed on to the caller.
+    match unsafe { Segment::kind_at(block) } {
+        Kind::Class(class) => class.size(),
+        // SAFETY: as above.
+        Kind::Huge => unsafe { huge::usable_size(block) },
+        Kind::None => process::die_of_foreign_block(block.as_ptr()),
+    }
+}
+
+impl Cache {
+    /// Allocates `size` bytes aligned to `align`; null when out of memory. `options` hold if this is the process's
+    /// first allocation.
+    ///
+    /// # Safety
+    /// The calling thread owns the cache. `size` is at least 1 and `align` a power of two, and `size` rounded up to a
+    /// multiple of it is at most `isize::MAX`.
+    #[inline(always)]
+    pub unsafe fn alloc(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
+        let rounded = align::up(size, align);
+        if rounded <= INLINE_MAX {
+            return self.pop(options, SizeClass::of(rounded));
+        }
+        self.alloc_large(options, size, align, false)
+    }
+
+    /// The same, and the `size` bytes are zero: pages that the kernel has just cleared are not cleared again.
+    ///
+    /// # Safety
+    /// As for [`Cache::alloc`].
+    #[inline(always)]
+    pub unsafe fn alloc_zeroed(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
+        let rounded = align::up(size, align);
+        if rounded > INLINE_MAX {
+            return self.alloc_large(options, size, align, true);
+        }
+        let block = self.pop(options, SizeClass::of(rounded));
+        if !block.is_null() {
+            // SAFETY: the block is this function's and at least `size` bytes long.
+            unsafe { block.write_bytes(0, size) };
+        }
+        block
+    }
+
+    #[inline(never)]
+    fn alloc_large(&self, options: &Options, size: usize, align: usize, zeroed: bool) -> *mut u8 {
+        match route(size, align) {
+            Route::Small(class) => {
+                let (Some(block), mark) = unmark(self.pop(options, class)) else { return ptr::null_mut() };
+                if zeroed {
+                    // SAFETY: the block is this function's and at least `size` bytes long.
+                    unsafe { clear(block, size, mark) };
+                }
+                block.as_ptr()
+            }
+            Route::Middle(class) => {
+                process::start(options);
+                if zeroed { middle::alloc_zeroed(class, size) } else { middle::alloc(class) }
+            }
+            Route::Huge => {
+                process::start(options);
+                huge::alloc(size, align, zeroed)
+            }
+        }
+    }
+
+    /// Frees a block by its layout, without looking at it.
+    ///
+    /// # Safety
+    /// The calling thread owns the cache. `block` came from this heap with this `align` and with a size from which
+    /// `size` differs by no more than the usable size allows; it has not been freed, and is not used any more.
+    #[inline(always)]
+    pub unsafe fn free(&self, options: &Options, block: NonNull<u8>, size: usize, align: usize) {
+        let rounded = align::up(size, align);
+        // SAFETY: passed on to the caller; the route is the one that the block came by.
+        unsafe {
+            if rounded <= SMALL_MAX {
+                return self.push(options, SizeClass::of(rounded), block.as_ptr());
+            }
+            free_large(block, size, align);
+        }
+    }
+
+    /// Frees a block of unknown layout if that takes no more than to put it into the thread's cache: no call is made, so
+    /// `errno` stays as it is. False, and nothing was done, where it takes more: [`Cache::free_unsized`] does it then.
+    ///
+    /// # Safety
+    /// As for [`Cache::free_unsized`].
+    #[inline(always)]
+    #[must_use]
+    pub unsafe fn free_unsized_if_cached(&self, block: NonNull<u8>) -> bool {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            Segment::small_class_at(block).is_some_and(|class| self.push_if_room(class, block.as_ptr()))
+        }
+    }
+
+    /// Frees a block of unknown layout: its class stands in its segment's header.
+    ///
+    /// # Safety
+    /// The calling thread owns the cache. `block` came from this heap, has not been freed, and is not used any more.
+    #[inline(never)]
+    pub unsafe fn free_unsized(&self, options: &Options, block: NonNull<u8>) {
+        let _errno = KeepErrno::new();
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match Segment::kind_at(block) {
+                Kind::Class(class) if class.index() < SizeClass::SMALL => {
+                    self.push(options, class, block.as_ptr());
+                }
+                Kind::Class(class) => middle::free(class, block),
+                Kind::Huge => huge::free(block),
+                Kind::None => process::die_of_foreign_block(block.as_ptr()),
+            }
+        }
+    }
+
+    /// Makes the block `new_size` bytes long, where it is if possible; null when out of memory, and the block is as it
+    /// was.
+    ///
+    /// # Safety
+    /// As for [`Cache::free`], and `new_size` as for [`Cache::alloc`].
+    #[inline(never)]
+    pub unsafe fn realloc(
+        &self,
+        options: &Options,
+        block: NonNull<u8>,
+        size: usize,
+        align: usize,
+        new_size: usize,
+    ) -> *mut u8 {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            if resize_in_place(block, route(size, align), route(new_size, align)) {
+                return block.as_ptr();
+            }
+            if route(size, align) == Route::Huge && route(new_size, align) == Route::Huge {
+                let moved = huge::realloc(block, new_size);
+                if !moved.is_null() {
+                    return moved;
+                }
+            }
+            let Some(new) = NonNull::new(self.alloc(options, new_size, align)) else {
+                return ptr::null_mut();
+            };
+            new.copy_from_nonoverlapping(block, size.min(new_size));
+            self.free(options, block, size, align);
+            new.as_ptr()
+        }
+    }
+
+    /// The same for a block of unknown layout that was allocated with this `align` or a larger one; a block that moves
+    /// is aligned to this.
+    ///
+    /// # Safety
+    /// As for [`Cache::free_unsized`], and `new_size` and `align` as for [`Cache::alloc`].
+    #[inline(never)]
+    pub unsafe fn realloc_unsized(
+        &self,
+        options: &Options,
+        block: NonNull<u8>,
+        new_size: usize,
+        align: usize,
+    ) -> *mut u8 {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            let to = route(new_size, align);
+            let from = match Segment::kind_at(block) {
+                Kind::Class(class) if class.index() < SizeClass::SMALL => Route::Small(class),
+                Kind::Class(class) => Route::Middle(class),
+                Kind::Huge => Route::Huge,
+                Kind::None => process::die_of_foreign_block(block.as_ptr()),
+            };
+            if resize_in_place(block, from, to) {
+                return block.as_ptr();
+            }
+            if from == Route::Huge && to == Route::Huge {
+                let moved = huge::realloc(block, new_size);
+                if !moved.is_null() {
+                    return moved;
+                }
+            }
+            let Some(new) = NonNull::new(self.alloc(options, new_size, align)) else {
+                return ptr::null_mut();
+            };
+            new.copy_from_nonoverlapping(block, usable_size(block).min(new_size));
+            self.free_unsized(options, block);
+            new.as_ptr()
+        }
+    }
+
+    /// Gives back to the system what this thread's cache holds and all that the process holds in common; returns how
+    /// many bytes of memory that were. What other threads' caches hold stays.
+    pub fn trim(&self) -> usize {
+        self.flush();
+        purge::trim()
+    }
+}
+
+/// Clears the first `size` bytes of a block, as far as its mark does not say that they are.
+///
+/// # Safety
+/// The block is the caller's, and at least `size` bytes long.
+unsafe fn clear(block: NonNull<u8>, size: usize, mark: usize) {
+    let page = page_size();
+    let start = block.addr().get();
+    let end = start + size;
+    let (first_page, last_page) = (align::up(start, page), align::down(end, page));
+    // SAFETY: the ranges lie within the block.
+    unsafe {
+        match mark {
+            FRESH => {}
+            FRESH_WITHIN if first_page < last_page => {
+                block.write_bytes(0, first_page - start);
+                block.add(last_page - start).write_bytes(0, end - last_page);
+            }
+            _ => block.write_bytes(0, size),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`Cache::free`], for a layout that is not small.
+#[inline(never)]
+unsafe fn free_large(block: NonNull<u8>, size: usize, align: usize) {
+    let _errno = KeepErrno::new();
+    match route(size, align) {
+        // SAFETY: passed on to the caller.
+        Route::Small(class) | Route::Middle(class) => unsafe { middle::free(class, block) },
+        // SAFETY: as above.
+        Route::Huge => unsafe { huge::free(block) },
+    }
+}
+
+/// Whether the block could be made one of the other route without moving.
+///
+/// # Safety
+/// The block came by the first route and is the caller's.
+unsafe fn resize_in_place(block: NonNull<u8>, from: Route, to: Route) -> bool {
+    match (from, to) {
+        (Route::Small(old), Route::Small(new)) => old == new,
+        // SAFETY: passed on to the caller.
+        (Route::Middle(old), Route::Middle(new)) => old == new || unsafe { middle::resize(old, new, block) },
+        _ => false,
+    }
+}

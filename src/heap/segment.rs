@@ -1,0 +1,307 @@
+//! Segments: aligned pieces of a region, cut into runs of granules.
+//!
+//! A segment begins with its header, and every pointer into the first granules after a multiple of the segment's size
+//! leads to one: `(ptr - 1) & !(SEGMENT - 1)`. (The one less serves huge blocks that are aligned to a segment: their
+//! header lies a segment before them.) A granule is *fresh* (never used or purged: reads as zero), *in use*, or
+//! *free and dirty*; `dirty` says so by the page.
+//!
+//! The lock of the collection ([`super::segments`]) guards a header, but for what belongs to the owner of a run: its
+//! granules' `kind` and `back`, their `dirty` pages, the descriptor and the bitmap of the slab in it.
+
+use core::ptr::NonNull;
+
+use static_assertions::const_assert;
+
+use crate::base::bitmap::{Bitmap, ones};
+use crate::base::sync::{AtomicU8, AtomicU16, Ordering};
+use crate::config::{GRANULE, GRANULES, SEGMENT};
+use crate::heap::size_class::SizeClass;
+use crate::heap::slab::{Slab, WORDS};
+use crate::vm::{page_size, sys};
+
+/// What a granule is part of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    /// Nothing that was handed out.
+    None,
+    /// A slab, or a middle block, of this class.
+    Class(SizeClass),
+    /// A huge block.
+    Huge,
+}
+
+const KIND_NONE: u8 = 0;
+const KIND_HUGE: u8 = u8::MAX;
+
+/// The header of a segment. Zero bytes are a valid one with nothing free. It is reached by parts: never is there a
+/// reference to the whole, because its parts belong to different owners.
+#[derive(Debug)]
+#[repr(C)]
+pub(crate) struct Segment {
+    /// One a granule: 0, a class's index + 1, or `KIND_HUGE`. Written by a run's owner before a block is handed out.
+    kind: [AtomicU8; GRANULES],
+    /// How many granules before this one its slab begins. Written by a run's owner before a block is handed out.
+    back: [AtomicU8; GRANULES],
+    /// Each granule's pages that may hold data: belong to the owner of its run, or to the lock while it is free. The
+    /// lock's holder reads all of them, and means only the free ones'.
+    dirty: [AtomicU16; GRANULES],
+    /// What the lock guards.
+    pub(super) state: State,
+    /// The descriptor of the slab that begins in a granule, and its bitmap: the owner's of the run.
+    slabs: [Slab; GRANULES],
+    bits: [[u64; WORDS]; GRANULES],
+}
+
+/// What the collection knows about a segment, guarded by its lock.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(super) free: Granules,
+    /// Free and dirty granules that were so in the purger's last round.
+    pub(super) aging: Granules,
+    /// Granules from the start that are committed.
+    pub(super) committed: usize,
+    /// In the list of segments whose longest free run is alike.
+    pub(super) next: *mut Segment,
+    pub(super) prev: *mut Segment,
+    /// In the list of all segments, which only the holder of the purger's lock takes segments out of.
+    pub(super) next_all: *mut Segment,
+    /// Which list it is in: the whole logarithm of the longest free run, or `FULL`.
+    pub(super) bucket: usize,
+    /// It was empty in the purger's last round.
+    pub(super) was_empty: bool,
+}
+
+/// A bit for each granule of a segment.
+pub(crate) type Granules = Bitmap<{ GRANULES / 64 }>;
+
+/// Granules that the header takes.
+pub(crate) const HEADER_GRANULES: usize = size_of::<Segment>().div_ceil(GRANULE);
+/// Granules that can be handed out.
+pub(crate) const USABLE_GRANULES: usize = GRANULES - HEADER_GRANULES;
+
+const_assert!(SizeClass::from_index(SizeClass::COUNT - 1).granules() * 2 <= USABLE_GRANULES);
+const_assert!(SizeClass::COUNT + 1 < KIND_HUGE as usize);
+
+/// Adjacent granules of one segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run {
+    pub(crate) segment: NonNull<Segment>,
+    pub(crate) first: usize,
+    pub(crate) len: usize,
+}
+
+impl Segment {
+    /// The header that leads on from a pointer into a block.
+    #[inline(always)]
+    pub(crate) fn of(ptr: NonNull<u8>) -> *const Segment {
+        ptr.as_ptr().map_addr(|addr| (addr - 1) & !(SEGMENT - 1)).cast()
+    }
+
+    /// The byte that says what the block at `ptr` is part of.
+    ///
+    /// # Safety
+    /// `ptr` is a block of this heap.
+    #[inline(always)]
+    unsafe fn kind_byte_at(ptr: NonNull<u8>) -> u8 {
+        let granule = (ptr.addr().get() % SEGMENT) / GRANULE;
+        // SAFETY: a block's header is mapped as long as the block is out. Relaxed: whoever has the block has
+        // synchronised with its allocation, and the byte was written before that.
+        let kinds = unsafe { (&raw const (*Segment::of(ptr)).kind).as_ref_unchecked() };
+        kinds[granule].load(Ordering::Relaxed)
+    }
+
+    /// What the block at `ptr` is part of.
+    ///
+    /// # Safety
+    /// `ptr` is a block of this heap.
+    #[inline]
+    pub(crate) unsafe fn kind_at(ptr: NonNull<u8>) -> Kind {
+        // SAFETY: passed on to the caller.
+        match unsafe { Segment::kind_byte_at(ptr) } {
+            KIND_NONE => Kind::None,
+            KIND_HUGE => Kind::Huge,
+            class => Kind::Class(SizeClass::from_index(class as usize - 1)),
+        }
+    }
+
+    /// The class of a small block; none for any other: one load and one compare.
+    ///
+    /// # Safety
+    /// `ptr` is a block of this heap.
+    #[inline(always)]
+    pub(crate) unsafe fn small_class_at(ptr: NonNull<u8>) -> Option<SizeClass> {
+        // SAFETY: passed on to the caller.
+        let index = usize::from(unsafe { Segment::kind_byte_at(ptr) }.wrapping_sub(1));
+        (index < SizeClass::SMALL).then(|| SizeClass::from_index(index))
+    }
+
+    /// Marks a header that stands for one huge block.
+    ///
+    /// # Safety
+    /// `segment` is committed zero memory of at least a page, the caller's.
+    pub(crate) unsafe fn mark_huge(segment: *mut u8) {
+        // SAFETY: the kinds are the first bytes of a header.
+        unsafe { segment.write_bytes(KIND_HUGE, GRANULES) };
+    }
+
+    /// The slab that a block belongs to.
+    ///
+    /// # Safety
+    /// `block` is a small block of this heap that is out.
+    pub(crate) unsafe fn slab_of(block: *mut u8) -> *mut Slab {
+        let segment = block.map_addr(|addr| addr & !(SEGMENT - 1)).cast::<Segment>();
+        let granule = (block.addr() % SEGMENT) / GRANULE;
+        // SAFETY: the header is mapped as long as a block is out, `granule < GRANULES`, and the bytes were written
+        // before the block was handed out.
+        unsafe {
+            let back = (&raw const (*segment).back[granule]).as_ref_unchecked().load(Ordering::Relaxed);
+            &raw mut (*segment).slabs[granule - back as usize]
+        }
+    }
+
+    /// Granules of the segment that may hold data, whoever has them.
+    pub(super) fn dirty(segment: NonNull<Segment>) -> Granules {
+        let mut dirty = Bitmap::zero();
+        for (granule, pages) in Segment::dirty_words(segment).iter().enumerate() {
+            dirty.0[granule / 64] |= u64::from(pages.load(Ordering::Relaxed) != 0) << (granule % 64);
+        }
+        dirty
+    }
+
+    fn dirty_words<'a>(segment: NonNull<Segment>) -> &'a [AtomicU16; GRANULES] {
+        // SAFETY: a segment with a run in use, or in the collection, is mapped; the words are atomic.
+        unsafe { (&raw const (*segment.as_ptr()).dirty).as_ref_unchecked() }
+    }
+}
+
+impl State {
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.count() == USABLE_GRANULES
+    }
+}
+
+impl Run {
+    pub(crate) fn base(self) -> *mut u8 {
+        self.segment.as_ptr().cast::<u8>().wrapping_add(self.first * GRANULE)
+    }
+
+    /// The run under a middle block, or under a slab, that begins at `base`.
+    pub(crate) fn at(base: *mut u8, len: usize) -> Run {
+        let segment = base.map_addr(|addr| addr & !(SEGMENT - 1)).cast();
+        // SAFETY: a segment lies at a multiple of its size, and never at zero.
+        let segment = unsafe { NonNull::new_unchecked(segment) };
+        Run { segment, first: (base.addr() % SEGMENT) / GRANULE, len }
+    }
+
+    /// Says what the granules are part of.
+    ///
+    /// # Safety
+    /// The run is the caller's.
+    pub(crate) unsafe fn set_class(self, class: SizeClass) {
+        self.set_kind(class.index() as u8 + 1);
+    }
+
+    /// Says that the granules are part of nothing.
+    ///
+    /// # Safety
+    /// The run is the caller's.
+    pub(super) unsafe fn clear_kind(self) {
+        self.set_kind(KIND_NONE);
+    }
+
+    fn set_kind(self, kind: u8) {
+        let segment = self.segment.as_ptr();
+        // SAFETY: the segment is mapped as long as the run is somebody's; the bytes are atomic.
+        let (kinds, backs) = unsafe {
+            ((&raw const (*segment).kind).as_ref_unchecked(), (&raw const (*segment).back).as_ref_unchecked())
+        };
+        for i in 0..self.len {
+            kinds[self.first + i].store(kind, Ordering::Relaxed);
+            backs[self.first + i].store(i as u8, Ordering::Relaxed);
+        }
+    }
+
+    /// Where the descriptor and the bitmap of a slab in this run go.
+    pub(crate) fn slab(self) -> (*mut Slab, *mut u64) {
+        let segment = self.segment.as_ptr();
+        // SAFETY: both places lie within the header.
+        unsafe { (&raw mut (*segment).slabs[self.first], (&raw mut (*segment).bits[self.first]).cast()) }
+    }
+
+    fn dirty(self) -> &'static [AtomicU16] {
+        &Segment::dirty_words(self.segment)[self.first..self.first + self.len]
+    }
+
+    /// How many pages may hold data.
+    pub(super) fn count_dirty(self) -> usize {
+        self.dirty().iter().map(|pages| pages.load(Ordering::Relaxed).count_ones() as usize).sum()
+    }
+
+    /// The pages that may hold data, by bit, of a run of at most 64 pages.
+    pub(crate) fn dirty_pages(self) -> u64 {
+        let per_granule = GRANULE / page_size();
+        invariant!(self.len * per_granule <= 64);
+        self.dirty().iter().enumerate().fold(0, |pages, (i, in_granule)| {
+            pages | u64::from(in_granule.load(Ordering::Relaxed)) << (i * per_granule)
+        })
+    }
+
+    /// Says which pages may hold data, by bit, in a run of at most 64 pages.
+    ///
+    /// # Safety
+    /// The run is the caller's.
+    pub(crate) unsafe fn set_dirty_pages(self, pages: u64) {
+        let per_granule = GRANULE / page_size();
+        for (i, word) in self.dirty().iter().enumerate() {
+            word.store(((pages >> (i * per_granule)) & ones(per_granule)) as u16, Ordering::Relaxed);
+        }
+    }
+
+    /// Marks the pages of the first `len` bytes as holding data.
+    ///
+    /// # Safety
+    /// The run is the caller's.
+    pub(crate) unsafe fn mark_dirty(self, len: usize) {
+        let pages = len.div_ceil(page_size());
+        let per_granule = GRANULE / page_size();
+        for (i, word) in self.dirty().iter().take(pages.div_ceil(per_granule)).enumerate() {
+            let in_granule = (pages - i * per_granule).min(per_granule);
+            word.store(word.load(Ordering::Relaxed) | ones(in_granule) as u16, Ordering::Relaxed);
+        }
+    }
+
+    /// Clears the first `len` bytes of the run, the pages that the kernel has cleared left alone.
+    ///
+    /// # Safety
+    /// The run is the caller's, and at least `len` bytes long.
+    pub(crate) unsafe fn clear(self, len: usize) {
+        let page = page_size();
+        for (i, word) in self.dirty().iter().take(len.div_ceil(GRANULE)).enumerate() {
+            let mut dirty = word.load(Ordering::Relaxed);
+            while dirty != 0 {
+                let first = dirty.trailing_zeros() as usize;
+                let pages = (dirty >> first).trailing_ones() as usize;
+                dirty &= !((ones(pages) << first) as u16);
+                let start = i * GRANULE + first * page;
+                if start < len {
+                    // SAFETY: the bytes lie within the run.
+                    unsafe { self.base().add(start).write_bytes(0, (pages * page).min(len - start)) };
+                }
+            }
+        }
+    }
+
+    /// Purges the dirty pages; returns how many bytes were given back. Pages that the kernel does not take stay dirty.
+    ///
+    /// # Safety
+    /// The run is the caller's, and nothing in it is needed.
+    pub(super) unsafe fn purge(self) -> usize {
+        // SAFETY: the range is the run's.
+        if unsafe { sys::purge(self.base(), self.len * GRANULE) }.is_err() {
+            return 0;
+        }
+        let pages = self.count_dirty();
+        self.dirty().iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        pages * page_size()
+    }
+}

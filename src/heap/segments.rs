@@ -1,0 +1,433 @@
+//! The collection of segments: runs of granules are taken from it and given back to it.
+//!
+//! Segments stand in lists by the length of their longest free run, so that finding one takes no search, and the
+//! fullest that fit are used first. One lock guards it all. Runs are 64 KiB at least, so it is taken once for dozens to
+//! thousands of blocks.
+
+use core::ptr::{self, NonNull};
+
+use crate::base::align;
+use crate::base::sync::{AtomicUsize, Ordering};
+use crate::config::{COMMIT_STEP, GRANULE, GRANULES, HugePages, SEGMENT};
+use crate::heap::process;
+use crate::heap::region::Regions;
+use crate::heap::segment::{Granules, HEADER_GRANULES, Run, Segment, State, USABLE_GRANULES};
+use crate::heap::size_class::SizeClass;
+use crate::vm::{Lock, page_size, platform, sys};
+
+const BUCKETS: usize = GRANULES.ilog2() as usize + 1;
+/// The bucket of segments with nothing free.
+const FULL: usize = BUCKETS;
+
+/// Copies of two sums, for looks at them without the lock.
+static IN_USE: AtomicUsize = AtomicUsize::new(0);
+static RETAINED: AtomicUsize = AtomicUsize::new(0);
+
+/// All segments.
+#[derive(Debug)]
+pub(crate) struct Segments {
+    regions: Regions,
+    buckets: [*mut Segment; BUCKETS + 1],
+    all: *mut Segment,
+    pub(crate) count: usize,
+    pub(crate) committed_granules: usize,
+    /// Granules in use, the headers' not among them.
+    pub(crate) used_granules: usize,
+    /// Pages that are free and may hold data.
+    pub(crate) dirty_pages: usize,
+    /// Bytes of huge blocks, which count against the memory limit too.
+    pub(crate) huge_bytes: usize,
+    /// Middle blocks that are out, by class.
+    pub(crate) middle_out: [usize; SizeClass::COUNT - SizeClass::SMALL],
+}
+
+// SAFETY: segments belong to the struct, which a lock guards.
+unsafe impl Send for Segments {}
+
+pub(crate) static SEGMENTS: Lock<Segments> = Lock::new(Segments {
+    regions: Regions::new(),
+    buckets: [ptr::null_mut(); BUCKETS + 1],
+    all: ptr::null_mut(),
+    count: 0,
+    committed_granules: 0,
+    used_granules: 0,
+    dirty_pages: 0,
+    huge_bytes: 0,
+    middle_out: [0; SizeClass::COUNT - SizeClass::SMALL],
+});
+
+impl Segments {
+    pub(crate) fn reserved(&self) -> usize {
+        self.regions.reserved()
+    }
+
+    pub(crate) fn regions(&self) -> usize {
+        self.regions.count()
+    }
+
+    /// Whether `bytes` more keep within the memory limit. Blocks in use count, and what is kept for reuse.
+    fn is_within_limit(&self, bytes: usize) -> bool {
+        let charged = self.used_granules * GRANULE + self.dirty_pages * page_size() + self.huge_bytes;
+        charged.saturating_add(bytes) <= process::settings().memory_limit()
+    }
+
+    /// Takes `len` adjacent granules, committed; dirty ones first, as they cost no page faults. None when out of
+    /// memory or over the limit.
+    pub(crate) fn take(&mut self, len: usize) -> Option<Run> {
+        let segment = match self.find(len) {
+            Some(segment) => segment,
+            None if self.is_within_limit(len * GRANULE) => self.add()?,
+            None => return None,
+        };
+        let run = Run { segment, first: choose(segment, len)?, len };
+        self.take_run(run).then(|| {
+            // SAFETY: the lock makes this the only reference.
+            unsafe { state(segment) }.was_empty = false;
+            run
+        })
+    }
+
+    /// Takes these granules, which are free; false when out of memory or over the limit.
+    fn take_run(&mut self, run: Run) -> bool {
+        // Its dirty pages count already.
+        if !self.is_within_limit(run.len * GRANULE - run.count_dirty() * page_size())
+            || !self.commit(run.segment, run.first + run.len)
+        {
+            return false;
+        }
+        self.mark(run, false);
+        self.relist(run.segment);
+        self.check();
+        true
+    }
+
+    /// Takes granules back.
+    ///
+    /// # Safety
+    /// The run came from `take`, is the caller's, and its dirty pages are marked.
+    pub(crate) unsafe fn give(&mut self, run: Run) {
+        // SAFETY: passed on to the caller.
+        unsafe { run.clear_kind() };
+        self.mark(run, true);
+        self.relist(run.segment);
+        self.check();
+    }
+
+    /// Lengthens or shortens a run where it is; false when the granules behind it are not free.
+    ///
+    /// # Safety
+    /// The run is the caller's.
+    pub(crate) unsafe fn resize(&mut self, run: Run, len: usize) -> bool {
+        if len <= run.len {
+            if len < run.len {
+                let tail = Run { first: run.first + len, len: run.len - len, ..run };
+                // SAFETY: the tail is part of the caller's run.
+                unsafe { self.give(tail) };
+            }
+            return true;
+        }
+        let more = Run { first: run.first + run.len, len: len - run.len, ..run };
+        // SAFETY: the lock makes this the only reference.
+        let free = unsafe { &state(run.segment).free };
+        let is_free = more.first + more.len <= GRANULES
+            && (more.first..more.first + more.len).all(|granule| free.get(granule));
+        is_free && self.take_run(more)
+    }
+
+    /// Moves granules between free and in use.
+    fn mark(&mut self, run: Run, free: bool) {
+        // SAFETY: the lock makes this the only reference.
+        let state = unsafe { state(run.segment) };
+        invariant!((run.first..run.first + run.len).all(|granule| state.free.get(granule) != free));
+        state.free.fill(run.first, run.len, free);
+        state.aging.fill(run.first, run.len, false);
+        if free {
+            self.used_granules -= run.len;
+            self.dirty_pages += run.count_dirty();
+        } else {
+            self.used_granules += run.len;
+            self.dirty_pages -= run.count_dirty();
+        }
+        self.publish();
+    }
+
+    fn mark_all(&mut self, segment: NonNull<Segment>, granules: &Granules, free: bool) {
+        let mut from = 0;
+        while let Some((first, len)) = granules.next_run(from) {
+            self.mark(Run { segment, first, len }, free);
+            from = first + len;
+        }
+        self.relist(segment);
+    }
+
+    fn publish(&self) {
+        IN_USE.store(self.used_granules * GRANULE + self.huge_bytes, Ordering::Relaxed);
+        RETAINED.store(self.dirty_pages * page_size(), Ordering::Relaxed);
+    }
+
+    /// Moves the segment to the list that it belongs in.
+    fn relist(&mut self, segment: NonNull<Segment>) {
+        // SAFETY: the lock makes this the only reference.
+        let state = unsafe { state(segment) };
+        let bucket = bucket(state);
+        if bucket != state.bucket {
+            self.unlink(segment);
+            self.link(segment, bucket);
+        }
+    }
+
+    fn link(&mut self, segment: NonNull<Segment>, bucket: usize) {
+        let head = self.buckets[bucket];
+        // SAFETY: a list's members are valid, and the lock makes these the only references.
+        unsafe {
+            let state = state(segment);
+            state.bucket = bucket;
+            state.prev = ptr::null_mut();
+            state.next = head;
+            if let Some(head) = NonNull::new(head) {
+                self::state(head).prev = segment.as_ptr();
+            }
+        }
+        self.buckets[bucket] = segment.as_ptr();
+    }
+
+    fn unlink(&mut self, segment: NonNull<Segment>) {
+        // SAFETY: a list's members are valid, and the lock makes these the only references.
+        unsafe {
+            let State { next, prev, bucket, .. } = *state(segment);
+            match NonNull::new(prev) {
+                Some(prev) => state(prev).next = next,
+                None => self.buckets[bucket] = next,
+            }
+            if let Some(next) = NonNull::new(next) {
+                state(next).prev = prev;
+            }
+        }
+    }
+
+    /// A segment with `len` free granules in a row: of those that surely have them, one with the shortest runs, so
+    /// that emptier segments can empty.
+    fn find(&self, len: usize) -> Option<NonNull<Segment>> {
+        let sure = len.next_power_of_two().ilog2() as usize;
+        if !len.is_power_of_two() {
+            // A few of those that may have them.
+            let mut next = self.buckets[sure - 1];
+            for _ in 0..4 {
+                let Some(segment) = NonNull::new(next) else { break };
+                // SAFETY: a list's members are valid, and the lock makes this the only reference.
+                let state = unsafe { state(segment) };
+                if state.free.find_run(len).is_some() {
+                    return Some(segment);
+                }
+                next = state.next;
+            }
+        }
+        (sure..BUCKETS).find_map(|bucket| NonNull::new(self.buckets[bucket]))
+    }
+
+    fn add(&mut self) -> Option<NonNull<Segment>> {
+        let base = self.regions.take(process::settings().reservation())?;
+        // SAFETY: the segment was reserved just now and nobody knows of it.
+        if unsafe { sys::commit(base.as_ptr(), HEADER_GRANULES * GRANULE) }.is_err() {
+            self.regions.keep(base.as_ptr());
+            return None;
+        }
+        if process::settings().huge_pages() == HugePages::Always {
+            // SAFETY: as above.
+            unsafe { platform::advise_huge_pages(base.as_ptr(), SEGMENT) };
+        }
+        let segment = base.cast::<Segment>();
+        // SAFETY: the header is committed zero memory, which is a valid header, and this is the only reference.
+        let state = unsafe { state(segment) };
+        state.free.fill(HEADER_GRANULES, USABLE_GRANULES, true);
+        state.committed = HEADER_GRANULES;
+        state.next_all = self.all;
+        self.all = segment.as_ptr();
+        self.count += 1;
+        self.committed_granules += HEADER_GRANULES;
+        self.link(segment, bucket(state));
+        Some(segment)
+    }
+
+    /// Commits at least the first `end` granules; false when that is refused.
+    fn commit(&mut self, segment: NonNull<Segment>, end: usize) -> bool {
+        // SAFETY: the lock makes this the only reference.
+        let state = unsafe { state(segment) };
+        let from = state.committed;
+        if end <= from {
+            return true;
+        }
+        // More than is needed, for fewer calls; just what is needed, where that is refused.
+        let committed = [align::up(end, COMMIT_STEP), end].into_iter().find(|to| {
+            let start = segment.as_ptr().cast::<u8>().wrapping_add(from * GRANULE);
+            // SAFETY: the range lies within the segment, and nobody has anything in it yet.
+            unsafe { sys::commit(start, (to - from) * GRANULE) }.is_ok()
+        });
+        if let Some(to) = committed {
+            state.committed = to;
+            self.committed_granules += to - from;
+        }
+        committed.is_some()
+    }
+
+    /// Takes an empty segment out of every list.
+    ///
+    /// # Safety
+    /// None of its granules is in use, and the caller holds the purger's lock.
+    unsafe fn remove(&mut self, segment: NonNull<Segment>) {
+        self.unlink(segment);
+        // SAFETY: the lists' members are valid, the segment is one of them, and the lock makes these the only
+        // references.
+        unsafe {
+            let mut link = &raw mut self.all;
+            while *link != segment.as_ptr() {
+                link = &raw mut (**link).state.next_all;
+            }
+            let state = state(segment);
+            *link = state.next_all;
+            self.count -= 1;
+            self.committed_granules -= state.committed;
+        }
+        let all = Run { segment, first: HEADER_GRANULES, len: USABLE_GRANULES };
+        self.dirty_pages -= all.count_dirty();
+        self.publish();
+        self.check();
+    }
+
+    /// Gives back address space that no segment uses; returns how many bytes.
+    pub(crate) fn release_reserved(&mut self) -> usize {
+        self.regions.release_held()
+    }
+
+    /// Debug builds: the lists agree with the maps. Every segment is looked at while there are few.
+    fn check(&self) {
+        if !cfg!(debug_assertions) || self.count > 8 {
+            return;
+        }
+        let (mut used, mut dirty, mut committed, mut count) = (0, 0, 0, 0);
+        let mut next = self.all;
+        while let Some(segment) = NonNull::new(next) {
+            // SAFETY: the list's members are valid, and the lock makes this the only reference.
+            let state = unsafe { state(segment) };
+            used += USABLE_GRANULES - state.free.count();
+            let mut from = 0;
+            while let Some((first, len)) = state.free.next_run(from) {
+                dirty += Run { segment, first, len }.count_dirty();
+                from = first + len;
+            }
+            invariant!(bucket(state) == state.bucket);
+            committed += state.committed;
+            count += 1;
+            next = state.next_all;
+        }
+        invariant!((used, dirty) == (self.used_granules, self.dirty_pages));
+        invariant!((committed, count) == (self.committed_granules, self.count));
+    }
+}
+
+/// What the lock guards of a segment.
+///
+/// # Safety
+/// The segment is in the collection, the caller holds the collection's lock, and lets no two references overlap.
+unsafe fn state<'a>(segment: NonNull<Segment>) -> &'a mut State {
+    // SAFETY: passed on to the caller.
+    unsafe { &mut (*segment.as_ptr()).state }
+}
+
+fn bucket(state: &State) -> usize {
+    state.free.longest_run().checked_ilog2().map_or(FULL, |log| log as usize)
+}
+
+/// The first granule of a run of `len` free ones: dirty if possible.
+fn choose(segment: NonNull<Segment>, len: usize) -> Option<usize> {
+    // SAFETY: the caller holds the lock.
+    let free = unsafe { &state(segment).free };
+    free.and(&Segment::dirty(segment)).find_run(len).or_else(|| free.find_run(len))
+}
+
+/// Purges free granules that were dirty in the last round too, and unmaps segments that were empty in it too; all such
+/// granules and segments, if `all`. Returns how many bytes were given back, and whether a further round would find some.
+/// The purger's lock is held: nobody else takes segments out of the list.
+pub(crate) fn purge(all: bool) -> (usize, bool) {
+    let mut bytes = 0;
+    let mut more = false;
+    let mut next = SEGMENTS.lock().all;
+    while let Some(segment) = NonNull::new(next) {
+        let mut segments = SEGMENTS.lock();
+        let dirty = Segment::dirty(segment);
+        // SAFETY: the segment is in the list, which only the holder of the purger's lock shortens; the lock makes
+        // this the only reference.
+        let State { free, aging, .. } = *unsafe { state(segment) };
+        let idle = free.and(&dirty);
+        let chosen = if all { idle } else { idle.and(&aging) };
+        // Granules that wait for their system call count as taken, so that nobody else takes them.
+        segments.mark_all(segment, &chosen, false);
+        // SAFETY: as above.
+        let state = unsafe { state(segment) };
+        state.aging = state.free.and(&dirty);
+        // Those that the kernel refuses to take do not count: there would be no end.
+        more |= !state.aging.is_zero();
+        drop(segments);
+
+        let mut from = 0;
+        while let Some((first, len)) = chosen.next_run(from) {
+            // SAFETY: the granules were free and are taken.
+            bytes += unsafe { Run { segment, first, len }.purge() };
+            from = first + len;
+        }
+
+        let mut segments = SEGMENTS.lock();
+        segments.mark_all(segment, &chosen, true);
+        // SAFETY: as above.
+        let state = unsafe { self::state(segment) };
+        next = state.next_all;
+        if !state.is_empty() {
+            continue;
+        }
+        if !all && !state.was_empty {
+            state.was_empty = true;
+            more = true;
+            continue;
+        }
+        bytes += HEADER_GRANULES * GRANULE;
+        // SAFETY: no granule is in use. Then nothing leads to the segment any more, so it can be unmapped without
+        // the lock.
+        unsafe {
+            segments.remove(segment);
+            drop(segments);
+            let is_unmapped = sys::unmap(segment.as_ptr().cast(), SEGMENT).is_ok();
+            SEGMENTS.lock().regions.give(segment.as_ptr().cast(), is_unmapped);
+        }
+    }
+    (bytes, more)
+}
+
+/// Counts the bytes of a huge block against the memory limit; false when they exceed it.
+pub(crate) fn charge(bytes: usize) -> bool {
+    let mut segments = SEGMENTS.lock();
+    let fits = segments.is_within_limit(bytes);
+    if fits {
+        segments.huge_bytes += bytes;
+        segments.publish();
+    }
+    fits
+}
+
+/// Takes back what [`charge`] counted.
+pub(crate) fn uncharge(bytes: usize) {
+    let mut segments = SEGMENTS.lock();
+    segments.huge_bytes -= bytes;
+    segments.publish();
+}
+
+/// Bytes of granules and huge blocks in use, touched or not, and of free pages that are kept.
+pub(crate) fn footprint() -> usize {
+    IN_USE.load(Ordering::Relaxed) + RETAINED.load(Ordering::Relaxed)
+}
+
+/// Whether more is free and kept for reuse, `elsewhere` included, than may be whatever its age: for processes without
+/// a purger thread.
+pub(crate) fn retains_too_much(elsewhere: usize) -> bool {
+    RETAINED.load(Ordering::Relaxed) + elsewhere
+        > process::settings().retain().saturating_add(IN_USE.load(Ordering::Relaxed) / 8)
+}

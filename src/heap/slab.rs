@@ -1,0 +1,230 @@
+//! Slabs: runs of equal blocks. A slab's descriptor and bitmap lie in its segment's header, never in its blocks, so
+//! free pages between live blocks can be purged and a double free is seen exactly.
+//!
+//! Everything here is guarded by the lock of the slab's class, but for `class` and `base`, which are written before
+//! any block of the slab is out.
+
+use core::ptr;
+
+use crate::base::align;
+use crate::base::bitmap::ones;
+use crate::config::{PAGE_MIN, SLAB_BLOCKS_MAX};
+use crate::heap::magazine::{FRESH, FRESH_WITHIN, Slot};
+use crate::heap::size_class::SizeClass;
+use crate::vm::{page_size, sys};
+
+/// Words in a slab's bitmap.
+pub(crate) const WORDS: usize = SLAB_BLOCKS_MAX / 64;
+
+/// Which list a slab is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Home {
+    /// None: no block is free, or the slab is being made or taken apart.
+    None,
+    /// Blocks are free, and something changed lately.
+    Active,
+    /// Blocks are free, and the free whole pages have been purged.
+    Settled,
+    /// Off the lists while its pages are purged without the lock: blocks may come home, none are taken.
+    Purging,
+}
+
+/// What is known about one slab.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Slab {
+    pub(crate) next: *mut Slab,
+    pub(crate) prev: *mut Slab,
+    /// The first block.
+    pub(crate) base: *mut u8,
+    /// One bit a block: set when it is free and at home.
+    bits: *mut u64,
+    /// The pages that may hold data, by bit: the others read as zero.
+    touched: u64,
+    /// Blocks that are out: with a caller, in a magazine or in a depot.
+    pub(crate) out: u32,
+    /// The round of the purger in which a block last left or came home.
+    pub(crate) stamp: u32,
+    pub(crate) class: SizeClass,
+    pub(crate) home: Home,
+    /// No word of the bitmap before this one has a free block.
+    hint: u8,
+}
+
+impl Slab {
+    /// Makes the slab of all free blocks.
+    ///
+    /// # Safety
+    /// `base` begins a run of the class's granules and `bits` has [`WORDS`] words, all of it the caller's; `touched`
+    /// has the bit of each page that may not read as zero.
+    pub(crate) unsafe fn new(base: *mut u8, bits: *mut u64, class: SizeClass, touched: u64) -> Slab {
+        let blocks = class.slab_blocks();
+        for word in 0..blocks.div_ceil(64) {
+            // SAFETY: a slab has at most `WORDS * 64` blocks.
+            unsafe { bits.add(word).write(ones((blocks - word * 64).min(64))) };
+        }
+        Slab {
+            next: ptr::null_mut(),
+            prev: ptr::null_mut(),
+            base,
+            bits,
+            touched,
+            out: 0,
+            stamp: 0,
+            class,
+            home: Home::None,
+            hint: 0,
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.out as usize == self.class.slab_blocks()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.out == 0
+    }
+
+    pub(crate) fn touched(&self) -> u64 {
+        self.touched
+    }
+
+    /// Takes free blocks in the order of their addresses until `blocks` is full or none are free; returns how many.
+    /// Blocks that span pages carry the mark [`FRESH`] or [`FRESH_WITHIN`] where it holds.
+    pub(crate) fn take(&mut self, blocks: &mut [Slot]) -> usize {
+        let words = self.class.slab_blocks().div_ceil(64);
+        let mut taken = 0;
+        let mut word = self.hint as usize;
+        while word < words && taken < blocks.len() {
+            // SAFETY: `word < WORDS`, and the bitmap is the slab's.
+            let bits = unsafe { &mut *self.bits.add(word) };
+            while *bits != 0 && taken < blocks.len() {
+                let block = word * 64 + bits.trailing_zeros() as usize;
+                *bits &= *bits - 1;
+                blocks[taken] = self.hand_out(block);
+                taken += 1;
+            }
+            if *bits == 0 {
+                word += 1;
+            }
+        }
+        self.hint = word as u8;
+        self.out += taken as u32;
+        self.check();
+        taken
+    }
+
+    fn hand_out(&mut self, block: usize) -> Slot {
+        let size = self.class.size();
+        let pages = pages_within(block * size, size);
+        let address = self.base.wrapping_add(block * size);
+        let touched = self.touched & pages;
+        self.touched |= pages;
+        if size < PAGE_MIN {
+            return address;
+        }
+        let mark = match touched {
+            0 => FRESH,
+            touched if touched & whole_pages_within(block * size, size) == 0 => FRESH_WITHIN,
+            _ => 0,
+        };
+        address.map_addr(|addr| addr | mark)
+    }
+
+    /// Takes a block home. Returns whether it really was out: otherwise nothing was changed.
+    #[must_use]
+    pub(crate) fn give(&mut self, block: *mut u8) -> bool {
+        let offset = block.addr() - self.base.addr();
+        let index = self.class.block_at(offset);
+        invariant!(index * self.class.size() == offset);
+        invariant!(index < self.class.slab_blocks());
+        let word = index / 64;
+        // SAFETY: the block lies in this slab, so `word < WORDS`.
+        let bits = unsafe { &mut *self.bits.add(word) };
+        let bit = 1 << (index % 64);
+        if *bits & bit != 0 {
+            return false;
+        }
+        *bits |= bit;
+        self.out -= 1;
+        self.hint = self.hint.min(word as u8);
+        self.check();
+        true
+    }
+
+    /// The pages that hold nothing but free blocks and may hold data.
+    pub(crate) fn purgeable(&self) -> u64 {
+        if self.is_empty() {
+            return self.touched;
+        }
+        let size = self.class.size();
+        let mut busy = 0;
+        for word in 0..self.class.slab_blocks().div_ceil(64) {
+            let blocks = (self.class.slab_blocks() - word * 64).min(64);
+            // SAFETY: `word < WORDS`.
+            let mut out = !unsafe { *self.bits.add(word) } & ones(blocks);
+            while out != 0 {
+                let first = out.trailing_zeros() as usize;
+                let run = (out >> first).trailing_ones() as usize;
+                out &= !(ones(run) << first);
+                busy |= pages_within((word * 64 + first) * size, run * size);
+            }
+        }
+        self.touched & !busy
+    }
+
+    /// Notes that `pages` have been purged.
+    pub(crate) fn mark_purged(&mut self, pages: u64) {
+        self.touched &= !pages;
+    }
+
+    /// Debug builds: what is out and what is free make up the slab, and the hint is true.
+    fn check(&self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        let mut free = 0;
+        for word in 0..self.class.slab_blocks().div_ceil(64) {
+            // SAFETY: `word < WORDS`.
+            let bits = unsafe { *self.bits.add(word) };
+            invariant!(bits == 0 || word >= self.hint as usize);
+            free += bits.count_ones();
+        }
+        invariant!((free + self.out) as usize == self.class.slab_blocks());
+    }
+}
+
+/// The pages, by bit, that `len` bytes at `offset` into a slab lie in.
+fn pages_within(offset: usize, len: usize) -> u64 {
+    let shift = page_size().trailing_zeros();
+    let first = offset >> shift;
+    let last = (offset + len - 1) >> shift;
+    ones(last - first + 1) << first
+}
+
+/// The pages, by bit, that lie wholly within `len` bytes at `offset` into a slab.
+fn whole_pages_within(offset: usize, len: usize) -> u64 {
+    let shift = page_size().trailing_zeros();
+    let first = align::up(offset, page_size()) >> shift;
+    let end = (offset + len) >> shift;
+    if first < end { ones(end - first) << first } else { 0 }
+}
+
+/// Purges the pages of `pages` in the slab that begins at `base`; returns those that the kernel took.
+///
+/// # Safety
+/// The pages belong to the caller and nothing in them is needed.
+pub(crate) unsafe fn purge_pages(base: *mut u8, pages: u64) -> u64 {
+    let mut left = pages;
+    let mut purged = 0;
+    while left != 0 {
+        let first = left.trailing_zeros() as usize;
+        let run = (left >> first).trailing_ones() as usize;
+        left &= !(ones(run) << first);
+        // SAFETY: passed on to the caller.
+        if unsafe { sys::purge(base.add(first * page_size()), run * page_size()) }.is_ok() {
+            purged |= ones(run) << first;
+        }
+    }
+    purged
+}

@@ -1,0 +1,306 @@
+//! The slabs of one size class: where blocks come from in bulk and where they go home.
+//!
+//! Slabs with free blocks are in one of two lists. *Active*: a block left or came home lately; a slab that was full
+//! goes to the front, so that the fullest are used first and the emptiest can empty. *Settled*: nothing changed for a
+//! round of the purger, and the free whole pages have been purged.
+
+use core::ptr::{self, NonNull};
+
+use crate::base::padded::Padded;
+use crate::heap::magazine::{MARKS, Slot};
+use crate::heap::segment::{Run, Segment};
+use crate::heap::segments::SEGMENTS;
+use crate::heap::size_class::SizeClass;
+use crate::heap::slab::{self, Home, Slab};
+use crate::heap::{process, purge};
+use crate::vm::{Lock, page_size};
+
+#[derive(Debug)]
+struct List {
+    head: *mut Slab,
+    tail: *mut Slab,
+    len: usize,
+}
+
+#[derive(Debug)]
+struct SlabClass {
+    class: SizeClass,
+    active: List,
+    settled: List,
+    slabs: usize,
+    /// Blocks that are out: with callers, in magazines or in the depot.
+    out: usize,
+}
+
+// SAFETY: slabs belong to the struct, which a lock guards.
+unsafe impl Send for SlabClass {}
+
+static CLASSES: [Padded<Lock<SlabClass>>; SizeClass::SMALL] = {
+    let mut classes =
+        [const { Padded(Lock::new(SlabClass::new(SizeClass::from_index(0)))) }; SizeClass::SMALL];
+    let mut index = 1;
+    while index < SizeClass::SMALL {
+        classes[index] = Padded(Lock::new(SlabClass::new(SizeClass::from_index(index))));
+        index += 1;
+    }
+    classes
+};
+
+/// Counts of one class.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counts {
+    pub(crate) slabs: usize,
+    pub(crate) out: usize,
+}
+
+/// Takes up to `blocks.len()` free blocks, those of one slab in the order of their addresses, from a new slab if need
+/// be; returns how many. Zero only when out of memory. Fewer than asked for rather than a second new slab.
+pub(crate) fn take(class: SizeClass, blocks: &mut [Slot]) -> usize {
+    let taken = CLASSES[class.index()].lock().take(blocks);
+    if taken > 0 {
+        return taken;
+    }
+    // Without the lock: a new slab may cost a system call.
+    let Some(slab) = new_slab(class) else {
+        // Another thread may have freed in the meantime.
+        return CLASSES[class.index()].lock().take(blocks);
+    };
+    let mut slabs = CLASSES[class.index()].lock();
+    slabs.slabs += 1;
+    // SAFETY: the slab was made just now and is in no list.
+    unsafe { slabs.active.push_front(slab, Home::Active) };
+    slabs.take(blocks)
+}
+
+/// Takes blocks home. Slabs that become empty go back to their segments.
+///
+/// # Safety
+/// Each block is a block of `class` that is out, and the caller's.
+pub(crate) unsafe fn give(class: SizeClass, blocks: &[Slot]) {
+    // SAFETY: passed on to the caller.
+    unsafe { give_quietly(class, blocks) };
+    purge::note_work();
+}
+
+/// The same for the purger itself, which needs no telling.
+///
+/// # Safety
+/// As for [`give`].
+pub(crate) unsafe fn give_quietly(class: SizeClass, blocks: &[Slot]) {
+    let mut emptied = ptr::null_mut();
+    let mut slabs = CLASSES[class.index()].lock();
+    for &block in blocks {
+        // SAFETY: passed on to the caller.
+        unsafe { slabs.give(block, &mut emptied) };
+    }
+    drop(slabs);
+    // SAFETY: the emptied slabs are in no list but this one.
+    unsafe { release(emptied) };
+}
+
+/// Purges the free pages of slabs in which nothing changed for a round (of all, if `all`). Returns how many
+/// bytes were given back, and whether changed slabs remain. The purger's lock is held.
+pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
+    let round = purge::round();
+    let lock = &CLASSES[class.index()];
+    let mut purged = 0;
+    let mut more = false;
+    let mut left = lock.lock().active.len;
+    while left > 0 {
+        let mut slabs = lock.lock();
+        let Some(tail) = NonNull::new(slabs.active.tail) else { break };
+        left -= 1;
+        // SAFETY: slabs in a list are valid, and the lock makes this the only reference.
+        let slab = unsafe { &mut *tail.as_ptr() };
+        // SAFETY: it is in the active list.
+        unsafe { slabs.active.remove(slab) };
+        // In this round, which began just now, or in the one that ended.
+        if !all && round.wrapping_sub(slab.stamp) < 2 {
+            more = true;
+            // SAFETY: it is in no list now.
+            unsafe { slabs.active.push_front(slab, Home::Active) };
+            continue;
+        }
+        let (base, pages, out) = (slab.base, slab.purgeable(), slab.out);
+        slab.home = Home::Purging;
+        drop(slabs);
+        // SAFETY: the pages hold free blocks only, and nobody takes blocks from a slab that is off the lists.
+        let pages = unsafe { slab::purge_pages(base, pages) };
+        purged += pages.count_ones() as usize * page_size();
+
+        let mut slabs = lock.lock();
+        // SAFETY: the slab stays where it is while it is being purged, and the lock makes this the only reference.
+        let slab = unsafe { &mut *tail.as_ptr() };
+        // Pages that are locked into memory stay, and keep their contents.
+        slab.mark_purged(pages);
+        // SAFETY: the slab is in no list.
+        unsafe {
+            if slab.is_empty() {
+                slab.home = Home::None;
+                slab.next = ptr::null_mut();
+                slabs.slabs -= 1;
+                drop(slabs);
+                release(slab);
+            } else if slab.out == out {
+                slabs.settled.push_front(slab, Home::Settled);
+            } else {
+                more = true;
+                slabs.active.push_front(slab, Home::Active);
+            }
+        }
+    }
+    (purged, more)
+}
+
+pub(crate) fn counts(class: SizeClass) -> Counts {
+    let slabs = CLASSES[class.index()].lock();
+    Counts { slabs: slabs.slabs, out: slabs.out }
+}
+
+/// Takes the locks for a fork.
+pub(crate) fn freeze() {
+    for class in &CLASSES {
+        class.acquire();
+    }
+}
+
+/// # Safety
+/// Follows [`freeze`] in the same thread, or in the child's only one.
+pub(crate) unsafe fn thaw() {
+    for class in &CLASSES {
+        // SAFETY: passed on to the caller.
+        unsafe { class.release() };
+    }
+}
+
+fn new_slab(class: SizeClass) -> Option<&'static mut Slab> {
+    let run = process::retry_after_reclaim(|| SEGMENTS.lock().take(class.granules()))?;
+    let (slab, bits) = run.slab();
+    // SAFETY: the run is this function's, and with it the places for its descriptor and bitmap. Descriptors lie in
+    // headers, which stay mapped as long as their slabs live.
+    unsafe {
+        run.set_class(class);
+        slab.write(Slab::new(run.base(), bits, class, run.dirty_pages()));
+        Some(&mut *slab)
+    }
+}
+
+/// Gives the runs of slabs, linked by `next`, back to their segments.
+///
+/// # Safety
+/// The slabs are empty, in no list, and not used any more.
+unsafe fn release(first: *mut Slab) {
+    let mut next = first;
+    // SAFETY: passed on to the caller; the link is read before the run is given up.
+    while let Some(slab) = unsafe { next.as_mut() } {
+        next = slab.next;
+        let run = Run::at(slab.base, slab.class.granules());
+        // SAFETY: the run is the slab's, and so the caller's.
+        unsafe {
+            run.set_dirty_pages(slab.touched());
+            SEGMENTS.lock().give(run);
+        }
+    }
+}
+
+impl SlabClass {
+    const fn new(class: SizeClass) -> SlabClass {
+        SlabClass { class, active: List::new(), settled: List::new(), slabs: 0, out: 0 }
+    }
+
+    fn take(&mut self, blocks: &mut [Slot]) -> usize {
+        let mut taken = 0;
+        while taken < blocks.len() {
+            let from_active = !self.active.head.is_null();
+            let head = if from_active { self.active.head } else { self.settled.head };
+            // SAFETY: slabs in a list are valid, and the lock makes this the only reference.
+            let Some(slab) = (unsafe { head.as_mut() }) else { break };
+            taken += slab.take(&mut blocks[taken..]);
+            slab.stamp = purge::round();
+            let list = if from_active { &mut self.active } else { &mut self.settled };
+            // SAFETY: the slab is the head of this list.
+            unsafe {
+                if slab.is_full() {
+                    list.remove(slab);
+                } else if !from_active {
+                    list.remove(slab);
+                    self.active.push_front(slab, Home::Active);
+                }
+            }
+        }
+        self.out += taken;
+        taken
+    }
+
+    /// # Safety
+    /// `block` is a block of this class that is out, and the caller's.
+    unsafe fn give(&mut self, block: *mut u8, emptied: &mut *mut Slab) {
+        // A block that comes home from a magazine may still be marked.
+        let block = block.map_addr(|addr| addr & !MARKS);
+        // SAFETY: passed on to the caller; the lock makes this the only reference.
+        let slab = unsafe { &mut *Segment::slab_of(block) };
+        if slab.class != self.class || !slab.give(block) {
+            process::die_of_bad_free(block, slab.class == self.class);
+        }
+        slab.stamp = purge::round();
+        self.out -= 1;
+        // SAFETY: `home` says which list the slab is in.
+        unsafe {
+            match slab.home {
+                Home::Purging => return,
+                Home::Active => {}
+                Home::None => self.active.push_front(slab, Home::Active),
+                Home::Settled => {
+                    self.settled.remove(slab);
+                    self.active.push_front(slab, Home::Active);
+                }
+            }
+            // One empty slab may stay, so that a class that goes up and down by a block does not make slabs anew.
+            if slab.is_empty() && self.active.len + self.settled.len > 1 {
+                self.active.remove(slab);
+                self.slabs -= 1;
+                slab.next = *emptied;
+                *emptied = slab;
+            }
+        }
+    }
+}
+
+impl List {
+    const fn new() -> List {
+        List { head: ptr::null_mut(), tail: ptr::null_mut(), len: 0 }
+    }
+
+    /// # Safety
+    /// The slab is valid and in no list.
+    unsafe fn push_front(&mut self, slab: &mut Slab, home: Home) {
+        slab.home = home;
+        slab.prev = ptr::null_mut();
+        slab.next = self.head;
+        // SAFETY: a list's members are valid.
+        match unsafe { self.head.as_mut() } {
+            Some(head) => head.prev = slab,
+            None => self.tail = slab,
+        }
+        self.head = slab;
+        self.len += 1;
+    }
+
+    /// # Safety
+    /// The slab is in this list.
+    unsafe fn remove(&mut self, slab: &mut Slab) {
+        slab.home = Home::None;
+        // SAFETY: a list's members are valid.
+        unsafe {
+            match slab.prev.as_mut() {
+                Some(prev) => prev.next = slab.next,
+                None => self.head = slab.next,
+            }
+            match slab.next.as_mut() {
+                Some(next) => next.prev = slab.prev,
+                None => self.tail = slab.prev,
+            }
+        }
+        self.len -= 1;
+    }
+}

@@ -1,0 +1,187 @@
+//! Blocks with mappings of their own: they grow in place or by moving pages, are unmapped, and stay far from the
+//! system's limit on mappings.
+
+mod support;
+
+use support::process::{alone, eventually, mappings, minor_faults, resident, resident_in};
+use support::{Block, GIB, KIB, MIB, Random, layout};
+
+use std::ptr;
+use std::time::Duration;
+
+/// Would catch growth that copies: every page of the block would be touched, and those of the old one twice.
+#[test]
+fn growth_to_gigabytes_copies_nothing() {
+    alone("growth_to_gigabytes_copies_nothing", || {
+        let mut block = Block::alloc(layout(9 * MIB, 8)).unwrap();
+        block.fill(1);
+        let (resident_before, faults_before) = (resident(), minor_faults());
+        let mut moves = 0;
+        for size in [10 * MIB, 17 * MIB, 100 * MIB, 101 * MIB, GIB, 4 * GIB] {
+            let address = block.addr();
+            // Checks the contents of the old size.
+            block = block.realloc(size).unwrap();
+            moves += usize::from(block.addr() != address);
+            // A page in each 64 KiB; the last growth is only looked at.
+            if size <= GIB {
+                block.fill(size as u64);
+            }
+        }
+        let touched = GIB / (64 * KIB) * 4 * KIB;
+        assert!(resident() < resident_before + touched + 8 * MIB, "{} MiB", resident() / MIB);
+        assert!(minor_faults() < faults_before + 3 * touched / (4 * KIB));
+        assert!(moves <= 4, "{moves} moves");
+        block.free();
+    });
+}
+
+/// Would catch room behind a block that is not used, and a shrunk block that keeps its pages.
+#[test]
+fn grows_and_shrinks_in_place() {
+    let mut block = Block::alloc(layout(12 * MIB, 8)).unwrap();
+    let address = block.addr();
+    for size in [13 * MIB, 20 * MIB, 24 * MIB, 9 * MIB, 20 * MIB] {
+        block = block.realloc(size).unwrap();
+        assert_eq!(block.addr(), address, "{size}");
+        block.bytes().fill(1);
+    }
+    assert_eq!(resident_in(address, 20 * MIB), 20 * MIB);
+    block = block.realloc(9 * MIB).unwrap();
+    assert_eq!(resident_in(address + 9 * MIB, 11 * MIB), 0, "a shrunk block keeps its pages");
+    block.free();
+}
+
+/// Would catch a large alignment that is lost on a move, and data that are.
+#[test]
+fn aligned_blocks_keep_their_alignment_when_they_grow() {
+    for shift in [12, 16, 17, 21, 24, 25, 26, 30] {
+        let mut block = Block::alloc(layout(10 * MIB, 1 << shift)).unwrap();
+        for (seed, size) in [11 * MIB, 40 * MIB, 200 * MIB, 900 * MIB, 9 * MIB, MIB].into_iter().enumerate() {
+            block.fill(seed as u64);
+            // `Block` looks at the alignment.
+            block = block.realloc(size).unwrap();
+        }
+        block.free();
+    }
+}
+
+/// Would catch address space or mappings that are lost with each block, or kept without bound: of thousands of huge
+/// blocks each has a mapping at the most, whichever are freed first.
+#[test]
+fn thousands_of_huge_blocks_come_and_go() {
+    alone("thousands_of_huge_blocks_come_and_go", || {
+        const BLOCKS: usize = 3000;
+        let before = mappings();
+        let reserved_before = arenite::stats().reserved;
+        let mut random = Random::new(3);
+        for round in 0..2 {
+            let mut blocks: Vec<Block> = (0..BLOCKS)
+                .map(|_| Block::alloc(layout(9 * MIB + random.between(0, MIB), 8)).unwrap())
+                .collect();
+            assert!(mappings() < before + BLOCKS + 100, "{} in round {round}", mappings());
+            random.shuffle(&mut blocks);
+            let half = blocks.split_off(BLOCKS / 2);
+            half.into_iter().for_each(Block::free);
+            assert!(mappings() < before + BLOCKS + 100, "{} in round {round}", mappings());
+            blocks.into_iter().for_each(Block::free);
+            arenite::trim();
+            assert!(mappings() < before + 100, "{} in round {round}", mappings());
+            assert!(arenite::stats().reserved < reserved_before + 2 * GIB, "{}", arenite::stats());
+        }
+    });
+}
+
+/// Would catch a purge by holes in mappings: middle blocks that are freed in random order.
+#[test]
+fn scattered_middle_blocks_take_few_mappings() {
+    alone("scattered_middle_blocks_take_few_mappings", || {
+        let before = mappings();
+        let mut random = Random::new(4);
+        let mut blocks: Vec<Block> = (0..4000)
+            .map(|_| Block::alloc(layout(random.log_between(33 * KIB, 256 * KIB), 8)).unwrap())
+            .collect();
+        for block in &blocks {
+            block.bytes()[0] = 1;
+        }
+        random.shuffle(&mut blocks);
+        blocks.drain(400..).for_each(Block::free);
+        arenite::trim();
+        assert!(mappings() < before + 300, "{} after {before}", mappings());
+        blocks.into_iter().for_each(Block::free);
+    });
+}
+
+/// Would catch freed huge blocks that stay mapped.
+#[test]
+fn huge_blocks_are_unmapped() {
+    alone("huge_blocks_are_unmapped", || {
+        let blocks: Vec<Block> = (0..5).map(|_| Block::alloc(layout(20 * MIB, 8)).unwrap()).collect();
+        blocks.iter().for_each(|block| block.bytes().fill(1));
+        let (at, peak) = (blocks[0].addr(), resident());
+        blocks.into_iter().for_each(Block::free);
+        // After the delay, without a call.
+        assert!(eventually(Duration::from_secs(10), || resident() + 95 * MIB < peak), "{}", arenite::stats());
+        let mut residency = 0_u8;
+        // SAFETY: the kernel checks the address.
+        let result = unsafe { libc::mincore(ptr::without_provenance_mut(at & !4095), 1, &raw mut residency) };
+        assert_eq!(result, -1, "the block is still mapped");
+        let stats = arenite::stats();
+        assert_eq!((stats.huge_blocks, stats.huge_bytes, stats.in_depot), (0, 0, 0), "{stats}");
+    });
+}
+
+/// Would catch a heap that breaks where the process has no mapping left: requests may be refused, blocks may not.
+#[test]
+fn lives_with_no_mapping_left() {
+    alone("lives_with_no_mapping_left", || {
+        let limit: usize =
+            std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
+        if limit > 200_000 {
+            println!("SKIPPED: {limit} mappings are too many to fill");
+            return;
+        }
+        let mut blocks = Vec::new();
+        let alloc = |blocks: &mut Vec<Block>, size| {
+            let refused = Block::alloc(layout(size, 8)).map(|mut block| {
+                block.fill(size as u64);
+                blocks.push(block);
+            });
+            refused.is_some()
+        };
+        for i in 0..40 {
+            assert!(alloc(&mut blocks, if i % 2 == 0 { 9 * MIB } else { 200 * KIB }));
+        }
+        let page = arenite::vm::page_size();
+        let len = 2 * limit * page;
+        // SAFETY: a new mapping; its odd pages get another protection, so that each page is a mapping.
+        let filler = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            let filler = libc::mmap(ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0);
+            assert_ne!(filler, libc::MAP_FAILED);
+            let mut at = filler.cast::<u8>();
+            while libc::mprotect(at.cast(), page, libc::PROT_READ) == 0 {
+                at = at.add(2 * page);
+            }
+            filler
+        };
+        let mut random = Random::new(5);
+        let mut refused = 0;
+        for _ in 0..500 {
+            let size = random.log_between(16, 20 * MIB);
+            refused += usize::from(!alloc(&mut blocks, size));
+            let which = random.between(0, blocks.len() - 1);
+            blocks.swap_remove(which).free();
+        }
+        arenite::trim();
+        blocks.drain(..blocks.len() / 2).for_each(Block::free);
+        arenite::trim();
+        // SAFETY: the mapping is this test's.
+        unsafe { libc::munmap(filler, len) };
+        assert!(refused > 0, "the process was not out of mappings");
+        for _ in 0..100 {
+            assert!(alloc(&mut blocks, random.log_between(16, 20 * MIB)));
+        }
+        blocks.into_iter().for_each(Block::free);
+        arenite::trim();
+    });
+}

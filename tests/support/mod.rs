@@ -1,0 +1,19 @@
+//! What the tests of the heap share.
+//!
+//! - [`block`]: one block with known contents, the only place that calls the allocator.
+//! - [`program`]: one op program with a shadow model; property, stress and fork tests run the same one.
+//! - [`process`]: tests in a process of their own, forks, and what the kernel knows about a process. Every wait ends.
+
+#![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
+
+pub(crate) mod block;
+pub(crate) mod process;
+pub(crate) mod program;
+pub(crate) mod random;
+
+pub(crate) use block::{Block, HEAP, layout};
+pub(crate) use random::Random;
+
+pub(crate) const KIB: usize = 1 << 10;
+pub(crate) const MIB: usize = 1 << 20;
+pub(crate) const GIB: usize = 1 << 30;

@@ -1,0 +1,266 @@
+//! Tests in a process of their own, forks, and what the kernel knows about a process. Every wait ends.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const CHILD: &str = "ARENITE_TEST_CHILD";
+/// For a child: it is killed after this, and the test fails.
+const TIMEOUT: Duration = Duration::from_secs(90);
+
+pub(crate) struct Output {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs `body` in a process of its own, made by running this test binary again for the test `name` alone; `set_up` may
+/// change the environment or the limits. Returns in the first process only.
+pub(crate) fn in_child(name: &str, set_up: impl FnOnce(&mut Command), body: impl FnOnce()) -> Output {
+    if std::env::var_os(CHILD).is_some_and(|child| child == name) {
+        body();
+        std::process::exit(0);
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"]);
+    for (variable, _) in std::env::vars_os() {
+        if variable.to_string_lossy().starts_with("ARENITE_") {
+            command.env_remove(variable);
+        }
+    }
+    command.env(CHILD, name);
+    set_up(&mut command);
+    let output = output_in_time(&mut command);
+    // A name that is no test's runs none, and exits well.
+    assert!(output.stdout.contains("running 1 test"), "{name} did not run: {}", output.stdout);
+    output
+}
+
+/// The same for a body that must succeed.
+pub(crate) fn alone(name: &str, body: impl FnOnce()) {
+    let output = in_child(name, |_| {}, body);
+    output.assert_success();
+    print!("{}", output.stdout);
+}
+
+fn output_in_time(command: &mut Command) -> Output {
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let stdout = read_all(child.stdout.take().unwrap());
+    let stderr = read_all(child.stderr.take().unwrap());
+    let deadline = Instant::now() + TIMEOUT;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break Some(status);
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            break None;
+        }
+        thread::sleep(Duration::from_millis(5));
+    };
+    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+    let status = status.unwrap_or_else(|| panic!("no end after {TIMEOUT:?}\n{stdout}\n{stderr}"));
+    Output { status, stdout, stderr }
+}
+
+fn read_all(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        from.read_to_end(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+impl Output {
+    #[track_caller]
+    pub(crate) fn assert_success(&self) {
+        assert!(self.status.success(), "{}\n{}\n{}", self.status, self.stdout, self.stderr);
+    }
+
+    /// The lines on standard error that begin as the heap's do.
+    pub(crate) fn complaints(&self) -> Vec<&str> {
+        self.stderr.lines().filter(|line| line.starts_with("arenite:")).collect()
+    }
+
+    /// The process was ended by `abort`, with one line of the heap's that has `words` in it.
+    #[track_caller]
+    pub(crate) fn assert_aborted(&self, words: &str) {
+        let all = format!("{}\n{}\n{}", self.status, self.stdout, self.stderr);
+        assert_eq!(self.status.signal(), Some(libc::SIGABRT), "{all}");
+        assert_eq!(self.complaints().len(), 1, "{all}");
+        assert!(self.complaints()[0].contains(words), "no {words:?} in {all}");
+    }
+}
+
+/// Limits a command's resource, as `ulimit` does.
+pub(crate) fn limit(command: &mut Command, resource: libc::__rlimit_resource_t, bytes: usize) {
+    // SAFETY: `setrlimit` may be called between fork and exec.
+    unsafe { command.pre_exec(move || set_limit(resource, bytes)) };
+}
+
+/// The soft limit only, so that it can be raised again.
+pub(crate) fn set_limit(resource: libc::__rlimit_resource_t, bytes: usize) -> std::io::Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the struct is filled by the first call and read by the second.
+    let result = unsafe {
+        libc::getrlimit(resource, &raw mut limit);
+        limit.rlim_cur = bytes as libc::rlim_t;
+        libc::setrlimit(resource, &raw const limit)
+    };
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// A forked child of this process.
+#[must_use]
+pub(crate) struct Fork(libc::pid_t);
+
+/// Forks. The child runs `body`, which gives the exit code, and must not use what a lock of another thread guards. It is
+/// killed by the kernel if it takes longer than a minute.
+pub(crate) fn fork(body: impl FnOnce() -> i32) -> Fork {
+    // SAFETY: the child calls nothing but `body`, which knows its limits, and `exit`.
+    unsafe {
+        match libc::fork() {
+            0 => {
+                libc::alarm(60);
+                libc::exit(body());
+            }
+            -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+            pid => Fork(pid),
+        }
+    }
+}
+
+/// Runs `body` in a thread that the standard library knows nothing of, and waits for it: in a forked child its own locks
+/// may be held by threads that are not there.
+pub(crate) fn in_bare_thread(body: impl FnOnce() + Send) {
+    extern "C" fn start<F: FnOnce()>(body: *mut libc::c_void) -> *mut libc::c_void {
+        // SAFETY: the caller below passes the place of a body, and waits.
+        let body = unsafe { (*body.cast::<Option<F>>()).take() };
+        body.expect("one start")();
+        std::ptr::null_mut()
+    }
+    fn start_of<F: FnOnce()>(_: &Option<F>) -> extern "C" fn(*mut libc::c_void) -> *mut libc::c_void {
+        start::<F>
+    }
+    let mut body = Some(body);
+    let start = start_of(&body);
+    // SAFETY: the thread is waited for, so the body outlives it; each struct is initialised by the call that takes it.
+    unsafe {
+        let mut thread = std::mem::zeroed();
+        let place = (&raw mut body).cast();
+        assert_eq!(libc::pthread_create(&raw mut thread, std::ptr::null(), start, place), 0);
+        assert_eq!(libc::pthread_join(thread, std::ptr::null_mut()), 0);
+    }
+}
+
+impl Fork {
+    /// The exit code; fails when the child hangs or is killed.
+    #[track_caller]
+    pub(crate) fn wait(self) -> i32 {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let mut status = 0;
+            // SAFETY: the child is ours and was not waited for.
+            match unsafe { libc::waitpid(self.0, &raw mut status, libc::WNOHANG) } {
+                0 if Instant::now() > deadline => {
+                    // SAFETY: as above.
+                    unsafe {
+                        libc::kill(self.0, libc::SIGKILL);
+                        libc::waitpid(self.0, &raw mut status, 0);
+                    }
+                    panic!("a forked child hangs");
+                }
+                0 => thread::sleep(Duration::from_millis(1)),
+                pid if pid == self.0 && libc::WIFEXITED(status) => return libc::WEXITSTATUS(status),
+                _ => panic!("a forked child ended with the wait status {status:#x}"),
+            }
+        }
+    }
+}
+
+/// Ends the process with a message if `f` takes longer than `seconds`: for what would hang in this process.
+pub(crate) fn in_time<T>(seconds: u64, what: &str, f: impl FnOnce() -> T) -> T {
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let what = what.to_owned();
+    let watchdog = thread::spawn(move || {
+        if ended.recv_timeout(Duration::from_secs(seconds)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+        {
+            // Not `eprintln`, whose output belongs to a test that does not end.
+            let _ = writeln!(std::io::stderr(), "{what}: no end after {seconds} s");
+            std::process::abort();
+        }
+    });
+    let result = f();
+    drop(end);
+    watchdog.join().unwrap();
+    result
+}
+
+/// Looks every few milliseconds whether `done`; false when it is not after `limit`.
+pub(crate) fn eventually(limit: Duration, mut done: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    while !done() {
+        if Instant::now() > deadline {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    true
+}
+
+/// Resident memory of this process, in bytes. The kernel counts by batches: it may be some hundred KiB off.
+pub(crate) fn resident() -> usize {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * arenite::vm::page_size()
+}
+
+/// Bytes of the range whose pages are resident. `start` may lie anywhere in a page.
+pub(crate) fn resident_in(start: usize, len: usize) -> usize {
+    let page = arenite::vm::page_size();
+    let first = start / page * page;
+    let pages = (start + len - first).div_ceil(page);
+    let mut residency = vec![0_u8; pages];
+    // SAFETY: the vector has a byte for each page; the kernel checks the range.
+    let result = unsafe { libc::mincore(first as *mut _, pages * page, residency.as_mut_ptr()) };
+    assert_eq!(result, 0, "mincore: {}", std::io::Error::last_os_error());
+    residency.iter().filter(|&&page| page & 1 == 1).count() * page
+}
+
+/// Page faults of this process that needed no disk.
+pub(crate) fn minor_faults() -> usize {
+    // SAFETY: zero is a valid `rusage`, which the call fills.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
+        usage.ru_minflt as usize
+    }
+}
+
+/// Mappings of this process.
+pub(crate) fn mappings() -> usize {
+    fs::read_to_string("/proc/self/maps").unwrap().lines().count()
+}
+
+/// The threads of this process by their names, with the bits of the signals that they block.
+pub(crate) fn threads() -> Vec<(String, u64)> {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    tasks
+        .filter_map(|task| fs::read_to_string(task.unwrap().path().join("status")).ok())
+        .map(|status| {
+            let field = |name: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(name));
+                line.unwrap().trim().to_owned()
+            };
+            (field("Name:"), u64::from_str_radix(&field("SigBlk:"), 16).unwrap())
+        })
+        .collect()
+}
+
+pub(crate) fn purger() -> Option<(String, u64)> {
+    threads().into_iter().find(|(name, _)| name == "arenite-purge")
+}
