@@ -21,8 +21,8 @@ use core::ptr::{self, NonNull};
 use arenite::Options;
 use arenite::heap::{self, Cache, EMPTY_MAGAZINE, EmptyMagazine};
 
-/// No thread of our own: nobody has asked the program's author. Memory returns while the program frees.
-/// `ARENITE_BACKGROUND_PURGER=1` starts one.
+/// No thread of our own: it would keep a process alive whose last thread ends without `exit`, and `unshare` refuses
+/// processes with threads. Memory returns while the program frees. `ARENITE_BACKGROUND_PURGER=1` starts one all the same.
 static OPTIONS: Options = Options::new().background_purger(false);
 
 /// What `malloc` promises: enough for `max_align_t`, whatever the size.

@@ -66,7 +66,7 @@ fn python_with_tests() -> Option<PathBuf> {
         output.status.success().then(|| PathBuf::from(executable.trim_end()))
     });
     if found.is_none() {
-        preload::missing("a python3 with its own tests", "libpython3-testsuite");
+        preload::missing("a python3 with its own tests", "libpython3.11-testsuite");
     }
     found
 }

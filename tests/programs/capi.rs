@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use tempfile::TempDir;
-
 use crate::preload;
 
 /// Whether glibc itself passes a check.
@@ -18,20 +16,12 @@ enum Glibc {
 }
 
 fn capi() -> &'static Path {
-    static CAPI: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = CAPI.get_or_init(|| {
-        let dir = preload::temporary("capi");
-        let path = dir.path().join("capi");
+    static CAPI: OnceLock<PathBuf> = OnceLock::new();
+    CAPI.get_or_init(|| {
         // Without built-ins: a compiler that knows malloc may leave out a pair of malloc and free.
-        preload::compile(&["-fno-builtin", "-ldl"], &["capi.c"], &path);
-        preload::compile(
-            &["-fno-builtin", "-shared", "-fPIC"],
-            &["plugin.c"],
-            &dir.path().join("capi.plugin.so"),
-        );
-        (dir, path)
-    });
-    path
+        preload::compile("plugin.c", "capi.plugin.so", &["-fno-builtin", "-shared", "-fPIC"]);
+        preload::compile("capi.c", "capi", &["-fno-builtin", "-ldl"])
+    })
 }
 
 fn check(name: &str, library: Option<&Path>) {

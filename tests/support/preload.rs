@@ -49,29 +49,29 @@ fn build_library() -> PathBuf {
 
 /// The witness, compiled once per test process.
 fn witness() -> &'static Path {
-    static WITNESS: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = WITNESS.get_or_init(|| {
-        let dir = temporary("witness");
-        let path = dir.path().join("witness.so");
-        compile(&["-shared", "-fPIC", "-ldl"], &["witness.c"], &path);
-        (dir, path)
-    });
-    path
+    static WITNESS: OnceLock<PathBuf> = OnceLock::new();
+    WITNESS.get_or_init(|| compile("witness.c", "witness.so", &["-shared", "-fPIC", "-ldl"]))
 }
 
-/// Compiles C sources of `tests/programs` with the machine's `cc`, which Rust needs for linking anyway.
-pub(crate) fn compile(options: &[&str], sources: &[&str], out: &Path) {
-    let sources = sources.iter().map(|name| inputs().join(name));
+/// Compiles a C source of `tests/programs` with the machine's `cc`, which Rust needs for linking anyway, to a file of
+/// this name below cargo's directory for tests.
+pub(crate) fn compile(source: &str, name: &str, options: &[&str]) -> PathBuf {
+    let dir = temporary("compile");
+    let fresh = dir.path().join(name);
     let output = Command::new("cc")
         .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-pthread"])
-        .args(sources)
+        .arg(inputs().join(source))
         .args(options)
         .arg("-o")
-        .arg(out)
+        .arg(&fresh)
         .output()
         .expect("cc starts (Debian package gcc)");
     let messages = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && messages.is_empty(), "cc {}: {messages}", out.display());
+    assert!(output.status.success() && messages.is_empty(), "cc {source}: {messages}");
+    // Renamed, not written in place: another test process may be running the last one.
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::rename(&fresh, &path).expect("both lie in one directory");
+    path
 }
 
 /// The directory with what the tests feed to the programs.
