@@ -130,7 +130,7 @@ impl Options {
         self
     }
 
-    /// Address space to reserve at a time, in bytes; taken to the nearest multiple of 32 MiB between 32 MiB and
+    /// Address space to reserve at a time, in bytes; rounded down to a multiple of 32 MiB, and between 32 MiB and
     /// 2 GiB. Reserved is not used: nothing is charged for it. Under a limit on address space less is taken.
     /// Overruled by `ARENITE_RESERVATION`.
     #[must_use]

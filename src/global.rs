@@ -43,6 +43,7 @@ std::thread_local! {
 ///   the child's heap grows. [`Arenite::background_purger`] turns it off.
 /// - Out of memory is null (`AllocError` from [`Allocator`]), never the end of the process.
 /// - A signal handler must not allocate or free, as with any allocator.
+/// - Blocks above 8 MiB are mapped with room to grow, which `mlockall(MCL_FUTURE)` makes resident.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Arenite {
     options: Options,

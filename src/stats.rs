@@ -35,7 +35,8 @@ pub struct ClassStats {
 pub struct Stats {
     /// Address space taken from the system. Most of it is never touched.
     pub reserved: usize,
-    /// The part of it that may be read and written. Untouched pages of it are not resident.
+    /// The part of it that may be read and written, without the room that huge blocks have to grow. Untouched pages of
+    /// it are not resident.
     pub committed: usize,
     /// In blocks that callers hold, rounded up to their classes.
     pub in_use: usize,
@@ -94,7 +95,7 @@ impl From<&Usage> for Stats {
         let huge = &usage.huge;
         Stats {
             reserved: usage.reserved + huge.mapped + usage.metadata.reserved,
-            committed: usage.committed + huge.mapped + usage.metadata.committed,
+            committed: usage.committed + huge.bytes + huge.kept_bytes + usage.metadata.committed,
             in_use: bytes(|class| class.in_use) + huge.bytes,
             in_caches: bytes(|class| class.in_caches),
             in_depot: bytes(|class| class.in_depot) + huge.kept_bytes,

@@ -20,7 +20,7 @@ use crate::config::{GRANULES, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HugePage
 use crate::heap::segment::Segment;
 use crate::heap::settings::settings;
 use crate::heap::{fault, round, segments};
-use crate::vm::{Lock, page_size, platform, sys};
+use crate::vm::{Errno, Lock, page_size, platform, sys};
 
 use static_assertions::const_assert;
 
@@ -85,7 +85,7 @@ pub(crate) fn kept_bytes() -> usize {
 /// A block of at least `size` bytes aligned to `align`, zero throughout if `zeroed`; null when out of memory.
 pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let Some(len) = align::checked_up(size, page_size()) else { return ptr::null_mut() };
-    if len > LARGEST {
+    if len > LARGEST || align > LARGEST {
         return ptr::null_mut();
     }
     if let Some(header) = take_kept(len, align) {
@@ -149,7 +149,9 @@ pub(crate) unsafe fn usable_size(block: NonNull<u8>) -> usize {
 /// # Safety
 /// `block` is a huge block that is out, and the caller's.
 pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
-    let Some(len) = align::checked_up(size, page_size()) else { return ptr::null_mut() };
+    let Some(len) = align::checked_up(size, page_size()).filter(|len| *len <= LARGEST) else {
+        return ptr::null_mut();
+    };
     let header = header_of(block);
     // SAFETY: a block that is out has its header, which belongs to the block's owner.
     unsafe {
@@ -157,7 +159,7 @@ pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
         if len > old && !segments::charge(len - old) {
             return ptr::null_mut();
         }
-        let resized = if len <= capacity(header) { Some(header) } else { grow_by_moving(header, len) };
+        let resized = if len <= capacity(header) { Some(header) } else { enlarge(header, len) };
         let Some(header) = resized else {
             segments::uncharge(len - old);
             return ptr::null_mut();
@@ -289,12 +291,17 @@ unsafe fn reuse(header: NonNull<Header>, size: usize, zeroed: bool) -> *mut u8 {
     }
 }
 
-/// Gives back the pages behind the first `len` bytes.
+/// Gives back the pages behind the first `len` bytes; where it is scarce, the address space too.
 unsafe fn drop_tail(header: NonNull<Header>, len: usize) {
     // SAFETY: passed on to the caller.
     unsafe {
-        let dirty = (*header.as_ptr()).dirty;
-        if dirty > len && sys::purge(data(header).add(len), dirty - len).is_ok() {
+        let &Header { mapped, dirty, .. } = header.as_ref();
+        let (tail, tail_len) = (data(header).add(len), capacity(header) - len);
+        if is_scarce() && tail_len > 0 && sys::unmap(tail, tail_len).is_ok() {
+            (*header.as_ptr()).mapped = mapped - tail_len;
+            remap_counts(mapped, mapped - tail_len);
+            (*header.as_ptr()).dirty = dirty.min(len);
+        } else if dirty > len && sys::purge(tail, dirty - len).is_ok() {
             (*header.as_ptr()).dirty = len;
         }
     }
@@ -390,27 +397,48 @@ fn header_in(start: *mut u8, offset: usize, align: usize) -> Option<*mut Header>
     Some(start.with_addr(aligned - lead).cast())
 }
 
-/// Moves the pages to a mapping with room for `len` bytes. None, and nothing is changed, when that cannot be done.
+/// Enlarges the mapping to room for `len` bytes, moving its pages if need be. None, and nothing is changed, when that
+/// cannot be done.
 ///
 /// # Safety
 /// The block is the caller's.
-unsafe fn grow_by_moving(header: NonNull<Header>, len: usize) -> Option<NonNull<Header>> {
+unsafe fn enlarge(header: NonNull<Header>, len: usize) -> Option<NonNull<Header>> {
     // SAFETY: passed on to the caller.
     let &Header { start, mapped, offset, .. } = unsafe { header.as_ref() };
     if offset >= SEGMENT {
         return None;
     }
-    let want = if is_scarce() { len.checked_add(offset)? } else { roomy(offset, len)? };
-    let target = sys::reserve_aligned(align::up(want, page_size()), SEGMENT).ok()?;
-    let want = align::up(want, page_size());
     let from = header.as_ptr().cast::<u8>();
     let before = from.addr() - start.addr();
+    let old = mapped - before;
+    let want = if is_scarce() { len.checked_add(offset)? } else { roomy(offset, len)? };
+    let want = align::up(want, page_size());
+    // SAFETY: the range is the block's mapping from the header on.
+    match unsafe { platform::resize_range(from, old, want, false) } {
+        Ok(_) => {
+            // SAFETY: the header is valid, and the block's owner the only one to use it.
+            unsafe { (*header.as_ptr()).mapped = before + want };
+            remap_counts(mapped, before + want);
+            return Some(header);
+        }
+        // The kernel holds it in pieces, because somebody advised or locked a part, and moves only whole mappings.
+        Err(Errno(libc::EFAULT)) => return None,
+        Err(_) => {}
+    }
+    let target = sys::reserve_aligned(want, SEGMENT).ok()?;
     // SAFETY: source and target are whole mappings of the caller's and of this function's.
     unsafe {
-        if platform::move_pages(from, mapped - before, target, want).is_err() {
-            // The target stays reserved for good. Kernels may unmap it before they refuse, and then somebody else may
-            // have mapped there by now.
-            return None;
+        if is_scarce() {
+            // The new part is committed first: then the move asks for nothing more, and no limit can refuse it.
+            if sys::commit(target.as_ptr().add(old), want - old).is_err() {
+                let _ = sys::unmap(target.as_ptr(), want);
+                return None;
+            }
+            platform::move_pages(from, old, target, old).ok()?;
+        } else {
+            // One call, so that it stays one mapping to the kernel. When it refuses, the target is lost: kernels may
+            // unmap it before they refuse, and then somebody else may have mapped there by now.
+            platform::move_pages(from, old, target, want).ok()?;
         }
         if before > 0 {
             let _ = sys::unmap(start, before);
@@ -418,10 +446,14 @@ unsafe fn grow_by_moving(header: NonNull<Header>, len: usize) -> Option<NonNull<
         let moved = target.cast::<Header>();
         (*moved.as_ptr()).start = target.as_ptr();
         (*moved.as_ptr()).mapped = want;
-        let mut huge = HUGE.lock();
-        huge.counts.mapped = huge.counts.mapped - mapped + want;
+        remap_counts(mapped, want);
         Some(moved)
     }
+}
+
+fn remap_counts(old: usize, new: usize) {
+    let mut huge = HUGE.lock();
+    huge.counts.mapped = huge.counts.mapped - old + new;
 }
 
 /// Unmaps a block; returns how many bytes of it may have been resident.

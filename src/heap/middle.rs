@@ -71,10 +71,10 @@ pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
     let (shelf, places) = shelf(class);
     for place in places {
         // Relaxed look first: a failed exchange would still fetch the line for writing.
-        // Release: what was written to the block is seen by who takes it.
+        // What was written to the block is seen by who takes it; for the rest of the order see `purge::note_work`.
         if place.load(Ordering::Relaxed).is_null()
             && place
-                .compare_exchange(ptr::null_mut(), block.as_ptr(), Ordering::Release, Ordering::Relaxed)
+                .compare_exchange(ptr::null_mut(), block.as_ptr(), Ordering::SeqCst, Ordering::Relaxed)
                 .is_ok()
         {
             shelf.used.store(true, Ordering::Relaxed);
@@ -137,7 +137,7 @@ fn take_from_shelf(class: SizeClass) -> Option<NonNull<u8>> {
 
 fn take_from(places: &[AtomicPtr<u8>]) -> Option<NonNull<u8>> {
     places.iter().find_map(|place| {
-        if place.load(Ordering::Relaxed).is_null() {
+        if place.load(Ordering::SeqCst).is_null() {
             return None;
         }
         // Acquire: what the last owner wrote happened before.

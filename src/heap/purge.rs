@@ -66,7 +66,9 @@ pub(crate) fn note_work() {
     if !FREED.load(Ordering::Relaxed) {
         FREED.store(true, Ordering::Relaxed);
     }
-    if WORK.load(Ordering::Relaxed) == IDLE {
+    // Sequentially consistent, as are the exchanges on the shelves, which no lock orders: either the round that begins
+    // sees what was freed, or this sees that it has begun.
+    if WORK.load(Ordering::SeqCst) == IDLE {
         WORK.store(BUSY, Ordering::Relaxed);
         if THREAD.load(Ordering::Relaxed) == STARTED {
             platform::wake_one(&WORK);
@@ -104,7 +106,7 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         }
         sleep(settings().purge_delay_ms().div_ceil(2).max(1));
         // Before the round: what is freed during it sets the word again.
-        WORK.store(IDLE, Ordering::Relaxed);
+        WORK.store(IDLE, Ordering::SeqCst);
         if run_round(false).1 {
             WORK.store(BUSY, Ordering::Relaxed);
         }
@@ -234,5 +236,6 @@ pub(crate) unsafe fn thaw() {
 /// In a forked child: the thread stayed with the parent, and is started again when there is work.
 pub(crate) fn forget_thread() {
     THREAD.store(NO_THREAD, Ordering::Relaxed);
-    WORK.store(IDLE, Ordering::Relaxed);
+    // What the parent had freed waits in the child too.
+    WORK.store(BUSY, Ordering::Relaxed);
 }

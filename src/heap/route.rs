@@ -291,12 +291,15 @@ unsafe fn resize(block: NonNull<u8>, from: Route, to: Route, size: usize) -> *mu
             }
             if new < old {
                 purge::note_work();
+            } else {
+                purge::note_growth();
             }
             block.as_ptr()
         }
         (Route::Huge, Route::Huge) => {
             // SAFETY: passed on to the caller; nothing has changed after a failure.
             let resized = purge::retry_after_reclaim(|| NonNull::new(unsafe { huge::realloc(block, size) }));
+            purge::note_growth();
             resized.map_or(ptr::null_mut(), NonNull::as_ptr)
         }
         _ => ptr::null_mut(),

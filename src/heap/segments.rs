@@ -389,13 +389,15 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
             more = true;
             continue;
         }
-        bytes += HEADER_GRANULES * GRANULE;
         // SAFETY: no granule is in use. Then nothing leads to the segment any more, so it can be unmapped without
         // the lock.
         unsafe {
             segments.remove(segment);
             drop(segments);
             let is_unmapped = sys::unmap(segment.as_ptr().cast(), SEGMENT).is_ok();
+            if is_unmapped || sys::purge(segment.as_ptr().cast(), HEADER_GRANULES * GRANULE).is_ok() {
+                bytes += HEADER_GRANULES * GRANULE;
+            }
             SEGMENTS.lock().regions.give(segment.as_ptr().cast(), is_unmapped);
         }
     }
