@@ -84,6 +84,26 @@ fn forks_while_threads_come_and_go() {
     in_time(80, "forks", || fork_while(&[&spawn, &spawn], 40));
 }
 
+/// Would catch a child whose purger sleeps on what the parent had freed before the fork.
+#[test]
+fn a_child_gives_back_what_its_parent_freed() {
+    process::alone("a_child_gives_back_what_its_parent_freed", || {
+        let touched = |size: usize| {
+            let block = Block::alloc(layout(size, 8)).unwrap();
+            block.bytes().fill(1);
+            block
+        };
+        (0..100).map(|_| touched(MIB)).collect::<Vec<_>>().into_iter().for_each(Block::free);
+        let child = fork(|| {
+            // Growth starts the child's purger; nothing is freed after it.
+            let _kept: Vec<Block> = (0..40).map(|_| touched(300 * KIB)).collect();
+            let is_given_back = || process::resident() < 40 * MIB;
+            if process::eventually(Duration::from_secs(10), is_given_back) { 0 } else { 4 }
+        });
+        assert_eq!(child.wait(), 0);
+    });
+}
+
 /// Would catch a child that counts on the parent's purger thread.
 #[test]
 fn a_child_has_a_purger_of_its_own() {

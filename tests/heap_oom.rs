@@ -127,6 +127,30 @@ fn address_space_that_shrinks_and_grows() {
     });
 }
 
+/// Would catch growth that needs more address space than the old and the new block together, address space that a
+/// refused move leaves behind, and a shrunk block that keeps it.
+#[test]
+fn growth_and_shrinking_where_address_space_is_scarce() {
+    const NAME: &str = "growth_and_shrinking_where_address_space_is_scarce";
+    in_child(
+        NAME,
+        |command| limit(command, libc::RLIMIT_AS, 1000 * MIB),
+        || {
+            for round in 0..4 {
+                let mut block = Block::alloc(layout(260 * MIB, 8)).unwrap();
+                block.fill(round);
+                let Ok(block) = block.realloc(520 * MIB) else { panic!("no growth in round {round}") };
+                // Far more than there is.
+                let Err(block) = block.realloc(900 * MIB) else { panic!("grew beyond the limit") };
+                let Ok(block) = block.realloc(9 * MIB) else { panic!("no shrinking in round {round}") };
+                Block::alloc(layout(700 * MIB, 8)).expect("the room that the block left").free();
+                block.free();
+            }
+        },
+    )
+    .assert_success();
+}
+
 fn limited(bytes: usize) -> impl FnOnce(&mut Command) {
     move |command| _ = command.env("ARENITE_MEMORY_LIMIT", bytes.to_string())
 }

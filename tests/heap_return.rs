@@ -266,6 +266,33 @@ fn freeing_large_blocks_gives_back_down_to_the_bound() {
     .assert_success();
 }
 
+/// Would catch growth in place that does not count as growth: no purger, and what is freed stays for ever.
+#[test]
+fn blocks_that_grew_in_place_are_given_back() {
+    in_child(
+        "blocks_that_grew_in_place_are_given_back",
+        |_| {},
+        || {
+            let before = resident();
+            let grown: Vec<Block> = (0..2)
+                .map(|_| {
+                    let block = Block::alloc(layout(40 * KIB, 8)).unwrap();
+                    let Ok(block) = block.realloc(7 * MIB) else { panic!("no growth") };
+                    block.bytes().fill(1);
+                    block
+                })
+                .collect();
+            grown.into_iter().for_each(Block::free);
+            assert!(
+                eventually(Duration::from_secs(10), || resident() < before + 2 * MIB),
+                "{}",
+                arenite::stats()
+            );
+        },
+    )
+    .assert_success();
+}
+
 /// Without the thread and with a short delay: rounds run within the frees.
 #[test]
 fn frees_run_the_rounds() {
