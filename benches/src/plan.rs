@@ -1,0 +1,74 @@
+//! What is run in which order: round after round, in each every workload, in that every allocator, and each round begins
+//! with another one, so that a slow minute of the machine meets all alike.
+
+use measure::Description;
+
+use crate::peers::{PEERS, Peer};
+
+/// What to measure once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Step<'a> {
+    pub(crate) workload: &'a Description,
+    pub(crate) peer: &'a Peer,
+    pub(crate) round: usize,
+}
+
+/// The steps in their order; those in one list run side by side.
+pub(crate) fn steps<'a>(
+    workloads: &'a [Description],
+    peers: &'a [Peer],
+    rounds: usize,
+    cores: usize,
+) -> Vec<Vec<Step<'a>>> {
+    let mut steps = Vec::new();
+    for round in 0..rounds {
+        for workload in workloads {
+            // Counts and what sleeping processes hold do not depend on the time: once, or at least side by side.
+            let is_counted = workload.group == "instructions";
+            if is_counted && round > 0 || workload.idle && round >= rounds.div_ceil(3) {
+                continue;
+            }
+            let takes_part = |peer: &&Peer| !(workload.threaded && peer.single_threaded);
+            let taking_part: Vec<_> = peers.iter().filter(takes_part).collect();
+            let rotated = (0..taking_part.len())
+                .map(|n| taking_part[(n + round * taking_part.len() / rounds) % taking_part.len()]);
+            let all: Vec<_> = rotated.map(|peer| Step { workload, peer, round }).collect();
+            let width = if is_counted {
+                cores
+            } else if workload.idle {
+                all.len()
+            } else {
+                1
+            };
+            steps.extend(all.chunks(width.max(1)).map(<[Step<'_>]>::to_vec));
+        }
+    }
+    steps
+}
+
+/// The workloads that any of the names is a group, a name or a part of; all for no names.
+pub(crate) fn chosen(all: Vec<Description>, names: &[String]) -> anyhow::Result<Vec<Description>> {
+    for name in names {
+        let fits = |workload: &Description| workload.group == *name || workload.name.contains(name.as_str());
+        anyhow::ensure!(all.iter().any(fits), "no workload or group is named {name}: see `list`");
+    }
+    let is_chosen = |workload: &Description| {
+        let fits = |name: &String| workload.group == *name || workload.name.contains(name.as_str());
+        names.is_empty() || names.iter().any(fits)
+    };
+    Ok(all.into_iter().filter(is_chosen).collect())
+}
+
+/// The allocators with these names; for none all, but in a quick run those only once that are there twice.
+pub(crate) fn peers(names: &[String], quick: bool) -> anyhow::Result<Vec<Peer>> {
+    for name in names {
+        anyhow::ensure!(
+            PEERS.iter().any(|peer| peer.name == name),
+            "no allocator is named {name}: see `list`"
+        );
+    }
+    let is_chosen = |peer: &&Peer| {
+        if names.is_empty() { peer.quick || !quick } else { names.iter().any(|name| name == peer.name) }
+    };
+    Ok(PEERS.iter().filter(is_chosen).cloned().collect())
+}
