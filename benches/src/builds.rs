@@ -12,7 +12,7 @@ use crate::cli::package;
 use crate::peers::Peer;
 
 /// The programs that are built for each allocator.
-pub(crate) const PROGRAMS: [&str; 1] = ["worker"];
+pub(crate) const PROGRAMS: [&str; 2] = ["worker", "programs"];
 
 fn folder() -> PathBuf {
     package().join("target/workers")
@@ -69,4 +69,18 @@ fn build_one(program: &str, feature: &str) -> anyhow::Result<()> {
     }
     fs::copy(target.join("measured").join(program), path(program, feature))?;
     Ok(())
+}
+
+/// What cargo says about all packages that the benchmarks depend on: input of the programs, and the way to the sources
+/// that are.
+pub(crate) fn metadata() -> anyhow::Result<PathBuf> {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
+        .arg(package().join("Cargo.toml"))
+        .output()
+        .context("cargo")?;
+    anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let path = folder().join("metadata.json");
+    fs::write(&path, output.stdout)?;
+    Ok(path)
 }

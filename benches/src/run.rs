@@ -21,6 +21,9 @@ use crate::{callgrind, child};
 /// What a step is taken to last before the first one of its workload has been seen, in milliseconds.
 const FIRST_GUESS: u64 = 400;
 
+/// After so many steps what is there is saved, in case the rest is never waited for.
+const SAVED_EVERY: usize = 100;
+
 pub(crate) fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     let mut peers = plan::peers(&options.peers, options.quick)?;
     let mut absent: Vec<(Peer, String)> = Vec::new();
@@ -42,28 +45,28 @@ pub(crate) fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
         });
     }
     anyhow::ensure!(!peers.is_empty(), "no allocator is left to measure");
-    let mut workloads = plan::chosen(descriptions(&peers[0])?, &options.names)?;
+    let programs = Programs::listed(&peers[0])?;
+    let mut workloads = plan::chosen(programs.descriptions.clone(), &options.names)?;
     if !callgrind::is_there() {
         eprintln!("valgrind is not there: instructions are not counted");
         workloads.retain(|workload| workload.group != "instructions");
     }
-    let rounds = options.rounds.unwrap_or(if options.quick { 3 } else { 7 });
-    let measurements = measure_all(options, &workloads, &peers, rounds)?;
     let info = |peer: &Peer, absent| PeerInfo { name: peer.name.to_owned(), version: version(peer), absent };
-    let results = Results {
+    let mut results = Results {
         date: jiff::Zoned::now().strftime("%Y-%m-%d %H:%M").to_string(),
         machine: Machine::this(),
         quick: options.quick,
-        rounds,
+        rounds: options.rounds.unwrap_or(if options.quick { 3 } else { 7 }),
         threads: options.threads,
         peers: peers
             .iter()
             .map(|peer| info(peer, None))
             .chain(absent.iter().map(|(peer, reason)| info(peer, Some(reason.clone()))))
             .collect(),
-        workloads,
-        measurements,
+        workloads: workloads.clone(),
+        measurements: Vec::new(),
     };
+    measure_all(options, &programs, &workloads, &peers, &mut results)?;
     results.save(&options.out)?;
     report::all(&results, &options.out, None)
 }
@@ -79,7 +82,7 @@ pub(crate) fn list() -> anyhow::Result<ExitCode> {
         }
     };
     println!("workloads");
-    for workload in descriptions(&one)? {
+    for workload in Programs::listed(&one)?.descriptions {
         println!("  {:13} {:22} {}", workload.group, workload.name, workload.stresses);
     }
     println!("\nallocators");
@@ -89,25 +92,41 @@ pub(crate) fn list() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The workloads of all programs, as a worker names them.
-fn descriptions(peer: &Peer) -> anyhow::Result<Vec<Description>> {
-    let mut all = Vec::new();
-    for program in PROGRAMS {
-        let path = builds::path(program, peer.feature());
-        let (output, _) = child::capture(Command::new(&path).arg("--list"))
-            .with_context(|| format!("{program} on {} (run without --no-build first)", peer.feature()))?;
-        let list: Vec<Description> = serde_json::from_str(&output)?;
-        all.extend(list);
+/// Which program has which workload.
+struct Programs {
+    descriptions: Vec<Description>,
+    owners: HashMap<String, &'static str>,
+}
+
+impl Programs {
+    /// As the programs of one allocator, which are the same for all, name them.
+    fn listed(peer: &Peer) -> anyhow::Result<Programs> {
+        let mut all = Programs { descriptions: Vec::new(), owners: HashMap::new() };
+        for program in PROGRAMS {
+            let path = builds::path(program, peer.feature());
+            // Not built yet, and `--no-build` was said.
+            if !path.exists() {
+                continue;
+            }
+            let (output, _) = child::capture(Command::new(&path).arg("--list"))
+                .with_context(|| format!("{program} on {}", peer.feature()))?;
+            let list: Vec<Description> = serde_json::from_str(&output)?;
+            all.owners.extend(list.iter().map(|workload| (workload.name.clone(), program)));
+            all.descriptions.extend(list);
+        }
+        Ok(all)
     }
-    Ok(all)
 }
 
 fn measure_all(
     options: &RunOptions,
+    programs: &Programs,
     workloads: &[Description],
     peers: &[Peer],
-    rounds: usize,
-) -> anyhow::Result<Vec<Measurement>> {
+    results: &mut Results,
+) -> anyhow::Result<()> {
+    let rounds = results.rounds;
+    let metadata = builds::metadata()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let steps = plan::steps(workloads, peers, rounds, cores);
     let bar = ProgressBar::new(steps.len() as u64 * FIRST_GUESS);
@@ -115,7 +134,6 @@ fn measure_all(
         "{msg:42} {wide_bar} {percent:>3} %  {elapsed} gone, about {eta} left",
     )?);
     let mut estimate = Estimate::default();
-    let mut measurements = Vec::new();
     let mut done = 0;
     for (at, step) in steps.iter().enumerate() {
         bar.set_message(format!(
@@ -126,7 +144,8 @@ fn measure_all(
         ));
         let start = Instant::now();
         let outcomes: Vec<anyhow::Result<Record>> = std::thread::scope(|scope| {
-            let running: Vec<_> = step.iter().map(|step| scope.spawn(|| one(options, step))).collect();
+            let running: Vec<_> =
+                step.iter().map(|step| scope.spawn(|| one(options, programs, &metadata, step))).collect();
             running.into_iter().map(|thread| thread.join().expect("does not panic")).collect()
         });
         let took = start.elapsed().as_millis() as u64;
@@ -135,6 +154,9 @@ fn measure_all(
         let left: u64 = steps[at + 1..].iter().map(|step| estimate.of(&step[0].workload.name)).sum();
         bar.set_length(done + left);
         bar.set_position(done);
+        if at % SAVED_EVERY == 0 {
+            results.save(&options.out)?;
+        }
         for (step, outcome) in step.iter().zip(outcomes) {
             let outcome = match outcome {
                 Ok(record) => Outcome::Record(record),
@@ -145,7 +167,7 @@ fn measure_all(
                     Outcome::Failure(format!("{error:#}"))
                 }
             };
-            measurements.push(Measurement {
+            results.measurements.push(Measurement {
                 peer: step.peer.name.to_owned(),
                 workload: step.workload.name.clone(),
                 round: step.round,
@@ -154,14 +176,19 @@ fn measure_all(
         }
     }
     bar.finish_and_clear();
-    reject_wrong_sums(&mut measurements);
-    Ok(measurements)
+    reject_wrong_sums(&mut results.measurements);
+    Ok(())
 }
 
-fn one(options: &RunOptions, step: &Step<'_>) -> anyhow::Result<Record> {
+fn one(
+    options: &RunOptions,
+    programs: &Programs,
+    metadata: &Path,
+    step: &Step<'_>,
+) -> anyhow::Result<Record> {
     let library: Option<PathBuf> = step.peer.library(&options.preload)?;
     let library: Option<&Path> = library.as_deref();
-    let program = builds::path(PROGRAMS[0], step.peer.feature());
+    let program = builds::path(programs.owners[&step.workload.name], step.peer.feature());
     if step.workload.group == "instructions" {
         let ops = if options.quick { 10_000 } else { 50_000 };
         return callgrind::measure(&program, &step.workload.name, ops, library);
@@ -169,6 +196,7 @@ fn one(options: &RunOptions, step: &Step<'_>) -> anyhow::Result<Record> {
     let scale = if options.quick { "quick" } else { "full" };
     let mut command = Command::new(program);
     command.args([&step.workload.name, scale, &options.threads.to_string()]);
+    command.env("ARENITE_BENCH_METADATA", metadata);
     child::preload(&mut command, library);
     child::measure(&mut command)
 }

@@ -1,14 +1,16 @@
-//! What a workload costs, measured from inside of its own process without allocating, and the line of JSON that says so.
+//! What a workload costs, measured from inside of its own process without allocating, and the line of JSON that says so. Workloads, and how they
+//! are run.
 
 mod process;
+mod workload;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 pub use process::{mappings, peak_rss, rss};
+pub use workload::{Workload, run};
 
 /// What a worker prints.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -139,15 +141,6 @@ impl Meter {
             checksum,
             series: self.series,
         }
-    }
-}
-
-/// Prints the record as the last line of the process's output, or to the file that `ARENITE_BENCH_OUT` names.
-pub fn print(record: &Record) {
-    let line = serde_json::to_string(record).expect("numbers and names");
-    match std::env::var_os("ARENITE_BENCH_OUT") {
-        Some(path) => fs::write(path, line).expect("a file for the result"),
-        None => println!("{line}"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tables in the terminal, Markdown for the README, and one file of HTML.
 
+mod arenas;
 mod charts;
 mod html;
 mod markdown;
@@ -30,7 +31,7 @@ pub(crate) fn all(results: &Results, path: &Path, against: Option<&Results>) -> 
     let drift = against.map(|other| drift(&rows, &summary::rows(other))).unwrap_or_default();
     terminal::print(results, &rows);
     let page = path.with_extension("html");
-    fs::write(&page, html::page(results, &rows, &drift)?)?;
+    fs::write(&page, html::page(results, &rows, &drift, path.parent().unwrap_or(Path::new(".")))?)?;
     println!("{}, .csv and .html", path.display());
     let is_broken = results
         .measurements

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::hint::black_box;
 
-use measure::{Meter, Unit};
+use measure::{Meter, Unit, Workload};
 use rustc_hash::FxHashMap;
-
-use crate::workload::Workload;
 
 pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {

@@ -2,11 +2,10 @@
 
 use std::hint::black_box;
 
-use measure::{Meter, Unit};
+use measure::{Meter, Unit, Workload};
 
 use crate::block::Block;
 use crate::micro::sizes;
-use crate::workload::Workload;
 
 macro_rules! workload {
     ($name:literal, $stresses:literal, $body:expr) => {

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use measure::{Meter, Unit, rss};
+use measure::{Meter, Unit, Workload, rss};
 
 use crate::block::Block;
 use crate::micro::sizes;
-use crate::workload::Workload;
 
 pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {

@@ -3,10 +3,9 @@
 use std::alloc::{Layout, alloc, dealloc};
 use std::hint::black_box;
 
-use measure::{Meter, Unit};
+use measure::{Meter, Unit, Workload};
 
 use crate::block::Block;
-use crate::workload::Workload;
 
 pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {

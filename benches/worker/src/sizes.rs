@@ -3,10 +3,9 @@
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc};
 use std::hint::black_box;
 
-use measure::{Meter, Unit, geomean};
+use measure::{Meter, Unit, Workload, geomean};
 
 use crate::micro::sizes;
-use crate::workload::Workload;
 
 pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {

@@ -7,11 +7,10 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 
-use measure::{Meter, Unit};
+use measure::{Meter, Unit, Workload};
 
 use crate::block::Block;
 use crate::micro::sizes;
-use crate::workload::Workload;
 
 pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
