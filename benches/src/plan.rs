@@ -46,17 +46,21 @@ pub(crate) fn steps<'a>(
     steps
 }
 
-/// The workloads that any of the names is a group, a name or a part of; all for no names.
-pub(crate) fn chosen(all: Vec<Description>, names: &[String]) -> anyhow::Result<Vec<Description>> {
-    for name in names {
-        let fits = |workload: &Description| workload.group == *name || workload.name.contains(name.as_str());
-        anyhow::ensure!(all.iter().any(fits), "no workload or group is named {name}: see `list`");
-    }
-    let is_chosen = |workload: &Description| {
-        let fits = |name: &String| workload.group == *name || workload.name.contains(name.as_str());
-        names.is_empty() || names.iter().any(fits)
+/// The workloads that the names choose: each a group, or else a workload's name or a part of it. All for no names.
+pub(crate) fn chosen(all: &[Description], names: &[String]) -> anyhow::Result<Vec<Description>> {
+    let is_group = |name: &str| all.iter().any(|workload| workload.group == name);
+    let fits = |workload: &Description, name: &String| {
+        if is_group(name) { workload.group == *name } else { workload.name.contains(name.as_str()) }
     };
-    Ok(all.into_iter().filter(is_chosen).collect())
+    for name in names {
+        anyhow::ensure!(
+            all.iter().any(|workload| fits(workload, name)),
+            "no workload or group is named {name}: see `list`"
+        );
+    }
+    let is_chosen =
+        |workload: &&Description| names.is_empty() || names.iter().any(|name| fits(workload, name));
+    Ok(all.iter().filter(is_chosen).cloned().collect())
 }
 
 /// The allocators with these names; for none all, but in a quick run those only once that are there twice.

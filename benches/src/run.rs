@@ -46,7 +46,7 @@ pub(crate) fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     }
     anyhow::ensure!(!peers.is_empty(), "no allocator is left to measure");
     let programs = Programs::listed(&peers[0])?;
-    let mut workloads = plan::chosen(programs.descriptions.clone(), &options.names)?;
+    let mut workloads = plan::chosen(&programs.descriptions, &options.names)?;
     if !callgrind::is_there() {
         eprintln!("valgrind is not there: instructions are not counted");
         workloads.retain(|workload| workload.group != "instructions");
