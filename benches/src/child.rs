@@ -10,7 +10,7 @@ use measure::Record;
 use wait_timeout::ChildExt;
 
 /// What no workload needs, on any allocator that works.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs the command and reads the record that it prints.
 pub(crate) fn measure(command: &mut Command) -> anyhow::Result<Record> {

@@ -61,9 +61,9 @@ pub(crate) struct RunOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ReportOptions {
-    /// Results of a run
-    #[arg(value_name = "FILE", default_value_os_t = default_results())]
-    pub(crate) results: PathBuf,
+    /// Results of a run, or of several with different workloads; the page is written beside the first
+    #[arg(value_name = "FILE", default_values_os_t = [default_results()])]
+    pub(crate) results: Vec<PathBuf>,
 
     /// Results of another run: what differs by more than 5 % is marked
     #[arg(long, value_name = "FILE")]

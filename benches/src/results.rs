@@ -1,7 +1,7 @@
 //! What a run has found, as JSON and as CSV.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use measure::{Description, Record};
@@ -48,6 +48,27 @@ impl Results {
     pub(crate) fn load(path: &Path) -> anyhow::Result<Results> {
         let text = fs::read_to_string(path).with_context(|| format!("{} (see `run`)", path.display()))?;
         serde_json::from_str(&text).with_context(|| path.display().to_string())
+    }
+
+    /// The results of several runs as those of one: of a workload that was run twice the first counts.
+    pub(crate) fn load_all(paths: &[PathBuf]) -> anyhow::Result<Results> {
+        let mut all = paths.iter().map(|path| Results::load(path));
+        let mut results = all.next().context("no results")??;
+        for more in all {
+            let more = more?;
+            let is_new = |name: &str| !results.workloads.iter().any(|workload| workload.name == name);
+            let new: Vec<Description> =
+                more.workloads.into_iter().filter(|workload| is_new(&workload.name)).collect();
+            let belongs = |one: &Measurement| new.iter().any(|workload| workload.name == one.workload);
+            results.measurements.extend(more.measurements.into_iter().filter(belongs));
+            results.workloads.extend(new);
+            for peer in more.peers {
+                if !results.peers.iter().any(|known| known.name == peer.name) {
+                    results.peers.push(peer);
+                }
+            }
+        }
+        Ok(results)
     }
 
     pub(crate) fn save(&self, path: &Path) -> anyhow::Result<()> {

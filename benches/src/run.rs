@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -135,6 +136,8 @@ fn measure_all(
     )?);
     let mut estimate = Estimate::default();
     let mut done = 0;
+    // Those that do not run under valgrind: each has to show it once only.
+    let uncounted: Mutex<HashMap<&str, String>> = Mutex::default();
     for (at, step) in steps.iter().enumerate() {
         bar.set_message(format!(
             "{}, round {} of {rounds}: {}",
@@ -144,8 +147,10 @@ fn measure_all(
         ));
         let start = Instant::now();
         let outcomes: Vec<anyhow::Result<Record>> = std::thread::scope(|scope| {
-            let running: Vec<_> =
-                step.iter().map(|step| scope.spawn(|| one(options, programs, &metadata, step))).collect();
+            let running: Vec<_> = step
+                .iter()
+                .map(|step| scope.spawn(|| one(options, programs, &metadata, &uncounted, step)))
+                .collect();
             running.into_iter().map(|thread| thread.join().expect("does not panic")).collect()
         });
         let took = start.elapsed().as_millis() as u64;
@@ -162,7 +167,7 @@ fn measure_all(
                 Ok(record) => Outcome::Record(record),
                 Err(error) => {
                     bar.suspend(|| {
-                        eprintln!("{} fails on {}: {error:#}", step.workload.name, step.peer.name)
+                        eprintln!("{} fails on {}: {error:#}", step.workload.name, step.peer.name);
                     });
                     Outcome::Failure(format!("{error:#}"))
                 }
@@ -180,18 +185,25 @@ fn measure_all(
     Ok(())
 }
 
-fn one(
+fn one<'a>(
     options: &RunOptions,
     programs: &Programs,
     metadata: &Path,
-    step: &Step<'_>,
+    uncounted: &Mutex<HashMap<&'a str, String>>,
+    step: &Step<'a>,
 ) -> anyhow::Result<Record> {
     let library: Option<PathBuf> = step.peer.library(&options.preload)?;
     let library: Option<&Path> = library.as_deref();
     let program = builds::path(programs.owners[&step.workload.name], step.peer.feature());
     if step.workload.group == "instructions" {
+        if let Some(reason) = uncounted.lock().expect("no panic").get(step.peer.name) {
+            anyhow::bail!("{reason}");
+        }
         let ops = if options.quick { 10_000 } else { 50_000 };
-        return callgrind::measure(&program, &step.workload.name, ops, library);
+        return callgrind::measure(&program, &step.workload.name, ops, library).inspect_err(|error| {
+            let reason = format!("not under valgrind: {error:#}");
+            uncounted.lock().expect("no panic").insert(step.peer.name, reason);
+        });
     }
     let scale = if options.quick { "quick" } else { "full" };
     let mut command = Command::new(program);

@@ -16,13 +16,13 @@ use crate::results::Results;
 use crate::summary::{self, Row, STABLE};
 
 pub(crate) fn run(options: &ReportOptions) -> anyhow::Result<ExitCode> {
-    let results = Results::load(&options.results)?;
+    let results = Results::load_all(&options.results)?;
     if options.markdown {
         print!("{}", markdown::page(&results, &summary::rows(&results)));
         return Ok(ExitCode::SUCCESS);
     }
     let against = options.against.as_deref().map(Results::load).transpose()?;
-    all(&results, &options.results, against.as_ref())
+    all(&results, &options.results[0], against.as_ref())
 }
 
 /// The table in the terminal, and the page beside the results.

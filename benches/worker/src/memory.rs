@@ -74,46 +74,33 @@ fn touched(block: Block) -> Block {
 }
 
 fn overhead(meter: &mut Meter, bytes: u64) -> u64 {
-    // The table must not count: it is there, and resident, before.
     let per_doubling = bytes as usize / 13;
     let mut random = fastrand::Rng::with_seed(51);
-    let mut blocks: Vec<Block> = Vec::new();
-    let mut total_live = 0;
+    let mut parts = Vec::new();
     let start = rss();
-    let mut sum = 0;
-    let mut table = 0;
-    meter.time(1, || ());
+    let (mut total_live, mut table) = (0, 0);
     for doubling in 3..16 {
-        let (low, before) = (1_usize << doubling, rss());
+        let low = 1_usize << doubling;
         let count = per_doubling / (low + low / 2);
-        let mut part: Vec<Block> = Vec::with_capacity(count);
-        part.spare_capacity_mut().iter_mut().for_each(|slot| {
-            slot.write(Block::new(8, 0));
-        });
-        // SAFETY: all were written just now.
-        unsafe { part.set_len(count) };
-        part.clear();
-        let own = rss();
+        // Its own memory is there before anything is counted.
+        let mut part: Vec<Option<Block>> = Vec::new();
+        part.resize_with(count, || None);
+        let before = rss();
         let mut live = 0;
-        while part.len() < count {
+        for (n, slot) in part.iter_mut().enumerate() {
             let size = random.usize(low..2 * low);
             live += size;
-            part.push(touched(Block::new(size, part.len() as u64)));
+            *slot = Some(touched(Block::new(size, n as u64)));
         }
-        _ = before;
-        meter.point(
-            "resident per live byte, by bytes",
-            (low + low / 2) as f64,
-            (rss() - own) as f64 / live as f64,
-        );
+        let held = rss().saturating_sub(before) as f64 / live as f64;
+        meter.point("resident per live byte, by bytes", (low + low / 2) as f64, held);
         total_live += live;
-        table += count * size_of::<Block>();
-        blocks.append(&mut part);
+        table += count * size_of::<Option<Block>>();
+        parts.push(part);
     }
     meter.see_mappings();
     meter.score((rss() - start) as f64 / (total_live + table) as f64);
-    sum += blocks.into_iter().map(Block::take).sum::<u64>();
-    sum
+    parts.into_iter().flatten().flatten().map(Block::take).sum()
 }
 
 /// The ends of the sizes of each phase.
