@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -14,13 +14,19 @@ use crate::peers::Peer;
 /// The programs that are built for each allocator.
 pub(crate) const PROGRAMS: [&str; 2] = ["worker", "programs"];
 
-fn folder() -> PathBuf {
+/// Where what was built lies, and what it works on.
+pub(crate) fn folder() -> PathBuf {
     package().join("target/workers")
 }
 
 /// A program on an allocator.
 pub(crate) fn path(program: &str, feature: &str) -> PathBuf {
     folder().join(format!("{program}-{feature}"))
+}
+
+/// The small parent of programs that are not ours.
+pub(crate) fn launcher() -> PathBuf {
+    folder().join("launcher")
 }
 
 /// Builds what the peers need. An allocator that does not build is named with the reason, and the others go on.
@@ -31,12 +37,14 @@ pub(crate) fn build(peers: &[Peer]) -> anyhow::Result<BTreeMap<&'static str, Str
     features.dedup();
     let bar = ProgressBar::new((features.len() * PROGRAMS.len()) as u64);
     bar.set_style(ProgressStyle::with_template("building {msg:24} {wide_bar} {pos}/{len} {elapsed}")?);
+    build_one("launcher", &[], &launcher())?;
     let mut failures = BTreeMap::new();
     for feature in features {
         for program in PROGRAMS {
             bar.set_message(format!("{program} on {feature}"));
             bar.tick();
-            if let Err(error) = build_one(program, feature) {
+            let features = ["--features", &format!("allocators/{feature}")];
+            if let Err(error) = build_one(program, &features, &path(program, feature)) {
                 bar.suspend(|| eprintln!("{feature} does not build and is left out: {error:#}"));
                 failures.insert(feature, format!("does not build: {error}"));
             }
@@ -47,11 +55,11 @@ pub(crate) fn build(peers: &[Peer]) -> anyhow::Result<BTreeMap<&'static str, Str
     Ok(failures)
 }
 
-fn build_one(program: &str, feature: &str) -> anyhow::Result<()> {
+fn build_one(program: &str, features: &[&str], to: &Path) -> anyhow::Result<()> {
     let target = package().join("target");
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--profile", "measured", "--locked", "--package", program])
-        .args(["--features", &format!("allocators/{feature}")])
+        .args(features)
         .arg("--manifest-path")
         .arg(package().join("Cargo.toml"))
         .arg("--target-dir")
@@ -67,7 +75,7 @@ fn build_one(program: &str, feature: &str) -> anyhow::Result<()> {
         let error = text.lines().find(|line| line.starts_with("error")).unwrap_or("cargo failed");
         bail!("{error}");
     }
-    fs::copy(target.join("measured").join(program), path(program, feature))?;
+    fs::copy(target.join("measured").join(program), to)?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ mod builds;
 mod callgrind;
 mod child;
 mod cli;
+mod foreign;
 mod machine;
 mod peers;
 mod plan;

@@ -85,6 +85,11 @@ impl Peer {
         }
     }
 
+    /// Whether programs that are not ours can have it.
+    pub(crate) fn is_for_foreign(&self) -> bool {
+        self.feature() == "glibc"
+    }
+
     /// The worker that it runs.
     pub(crate) fn feature(&self) -> &'static str {
         match self.kind {

@@ -3,6 +3,7 @@
 
 use measure::Description;
 
+use crate::foreign;
 use crate::peers::{PEERS, Peer};
 
 /// What to measure once.
@@ -28,8 +29,14 @@ pub(crate) fn steps<'a>(
             if is_counted && round > 0 || workload.idle && round >= rounds.div_ceil(3) {
                 continue;
             }
-            let takes_part = |peer: &&Peer| !(workload.threaded && peer.single_threaded);
+            let takes_part = |peer: &&Peer| {
+                let is_foreign = workload.group == foreign::GROUP;
+                !(workload.threaded && peer.single_threaded || is_foreign && !peer.is_for_foreign())
+            };
             let taking_part: Vec<_> = peers.iter().filter(takes_part).collect();
+            if taking_part.is_empty() {
+                continue;
+            }
             let rotated = (0..taking_part.len())
                 .map(|n| taking_part[(n + round * taking_part.len() / rounds) % taking_part.len()]);
             let all: Vec<_> = rotated.map(|peer| Step { workload, peer, round }).collect();

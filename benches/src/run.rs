@@ -17,7 +17,7 @@ use crate::peers::{PEERS, Peer};
 use crate::plan::{self, Step};
 use crate::report;
 use crate::results::{Measurement, Outcome, PeerInfo, Results};
-use crate::{callgrind, child};
+use crate::{callgrind, child, foreign};
 
 /// What a step is taken to last before the first one of its workload has been seen, in milliseconds.
 const FIRST_GUESS: u64 = 400;
@@ -115,6 +115,7 @@ impl Programs {
             all.owners.extend(list.iter().map(|workload| (workload.name.clone(), program)));
             all.descriptions.extend(list);
         }
+        all.descriptions.extend(foreign::descriptions());
         Ok(all)
     }
 }
@@ -194,6 +195,9 @@ fn one<'a>(
 ) -> anyhow::Result<Record> {
     let library: Option<PathBuf> = step.peer.library(&options.preload)?;
     let library: Option<&Path> = library.as_deref();
+    if step.workload.group == foreign::GROUP {
+        return foreign::measure(&step.workload.name, library, metadata);
+    }
     let program = builds::path(programs.owners[&step.workload.name], step.peer.feature());
     if step.workload.group == "instructions" {
         if let Some(reason) = uncounted.lock().expect("no panic").get(step.peer.name) {
