@@ -57,7 +57,7 @@ pub(crate) const PEERS: &[Peer] = &[
     linked("rusty_alloc", "rusty_alloc"),
     Peer { single_threaded: true, ..linked("talc", "talc") },
     Peer { quick: true, ..preloaded("tcmalloc", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4") },
-    Peer { quick: true, ..preloaded("tbb", "libtbbmalloc_proxy.so.2", "libtbbmalloc2") },
+    preloaded("tbb", "libtbbmalloc_proxy.so.2", "libtbbmalloc2"),
     preloaded("jemalloc-deb", "libjemalloc.so.2", "libjemalloc2"),
     preloaded("mimalloc-deb", "libmimalloc.so.2", "libmimalloc2.0"),
     Peer { name: "arenite-so", kind: Kind::PreloadedOurs, single_threaded: false, quick: false },

@@ -19,14 +19,16 @@ pub(crate) fn steps<'a>(
     workloads: &'a [Description],
     peers: &'a [Peer],
     rounds: usize,
+    quick: bool,
     cores: usize,
 ) -> Vec<Vec<Step<'a>>> {
     let mut steps = Vec::new();
     for round in 0..rounds {
         for workload in workloads {
-            // Counts and what sleeping processes hold do not depend on the time: once, or at least side by side.
+            // A quick run has time for several rounds of what is short only. Counts and what sleeping processes hold do not depend on the time: once, or at least side by side.
             let is_counted = workload.group == "instructions";
-            if is_counted && round > 0 || workload.idle && round >= rounds.div_ceil(3) {
+            let is_once = is_counted || quick && !["micro", "threads"].contains(&workload.group.as_str());
+            if is_once && round > 0 || workload.idle && round >= rounds.div_ceil(3) {
                 continue;
             }
             let takes_part = |peer: &&Peer| {

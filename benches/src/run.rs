@@ -130,7 +130,7 @@ fn measure_all(
     let rounds = results.rounds;
     let metadata = builds::metadata()?;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let steps = plan::steps(workloads, peers, rounds, cores);
+    let steps = plan::steps(workloads, peers, rounds, options.quick, cores);
     let bar = ProgressBar::new(steps.len() as u64 * FIRST_GUESS);
     bar.set_style(ProgressStyle::with_template(
         "{msg:42} {wide_bar} {percent:>3} %  {elapsed} gone, about {eta} left",
