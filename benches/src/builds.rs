@@ -1,0 +1,94 @@
+//! One worker for each allocator, built by cargo with the allocator's feature.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::package;
+use crate::peers::Peer;
+
+/// The programs that are built for each allocator.
+pub(crate) const PROGRAMS: [&str; 2] = ["worker", "programs"];
+
+/// Where what was built lies, and what it works on.
+pub(crate) fn folder() -> PathBuf {
+    package().join("target/workers")
+}
+
+/// A program on an allocator.
+pub(crate) fn path(program: &str, feature: &str) -> PathBuf {
+    folder().join(format!("{program}-{feature}"))
+}
+
+/// The small parent of programs that are not ours.
+pub(crate) fn launcher() -> PathBuf {
+    folder().join("launcher")
+}
+
+/// Builds what the peers need. An allocator that does not build is named with the reason, and the others go on.
+pub(crate) fn build(peers: &[Peer]) -> anyhow::Result<BTreeMap<&'static str, String>> {
+    fs::create_dir_all(folder())?;
+    let mut features: Vec<_> = peers.iter().map(Peer::feature).collect();
+    features.sort_unstable();
+    features.dedup();
+    let bar = ProgressBar::new((features.len() * PROGRAMS.len()) as u64);
+    bar.set_style(ProgressStyle::with_template("building {msg:24} {wide_bar} {pos}/{len} {elapsed}")?);
+    build_one("launcher", &[], &launcher())?;
+    let mut failures = BTreeMap::new();
+    for feature in features {
+        for program in PROGRAMS {
+            bar.set_message(format!("{program} on {feature}"));
+            bar.tick();
+            let features = ["--features", &format!("allocators/{feature}")];
+            if let Err(error) = build_one(program, &features, &path(program, feature)) {
+                bar.suspend(|| eprintln!("{feature} does not build and is left out: {error:#}"));
+                failures.insert(feature, format!("does not build: {error}"));
+            }
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(failures)
+}
+
+fn build_one(program: &str, features: &[&str], to: &Path) -> anyhow::Result<()> {
+    let target = package().join("target");
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--profile", "measured", "--locked", "--package", program])
+        .args(features)
+        .arg("--manifest-path")
+        .arg(package().join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        // Without it snmalloc's crate checks its own lists on every operation.
+        .env("CXXFLAGS", "-DNDEBUG")
+        // What cargo has set for this program is not meant for others.
+        .env_remove("RUSTFLAGS")
+        .output()
+        .context("cargo")?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let error = text.lines().find(|line| line.starts_with("error")).unwrap_or("cargo failed");
+        bail!("{error}");
+    }
+    fs::copy(target.join("measured").join(program), to)?;
+    Ok(())
+}
+
+/// What cargo says about all packages that the benchmarks depend on: input of the programs, and the way to the sources
+/// that are.
+pub(crate) fn metadata() -> anyhow::Result<PathBuf> {
+    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
+        .arg(package().join("Cargo.toml"))
+        .output()
+        .context("cargo")?;
+    anyhow::ensure!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let path = folder().join("metadata.json");
+    fs::write(&path, output.stdout)?;
+    Ok(path)
+}

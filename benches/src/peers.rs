@@ -1,0 +1,100 @@
+//! The allocators. To add one that is a crate: see README.md, *Adding an allocator*.
+
+use std::path::{Path, PathBuf};
+
+/// Who is compared with all others.
+pub(crate) const OURS: &str = "arenite";
+
+/// One allocator.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// Sits out the workloads where several threads allocate.
+    pub(crate) single_threaded: bool,
+    /// Runs when all are asked for in a quick run.
+    pub(crate) quick: bool,
+}
+
+/// How the program gets it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    /// Linked as the global allocator: the feature of the crate `allocators`, and the package to name the version of.
+    Linked { feature: &'static str, package: Option<&'static str> },
+    /// The program on the system's allocator with this library in its place, and Debian's name of it.
+    Preloaded { library: &'static str, package: &'static str },
+    /// Arenite as the library that `--preload` names.
+    PreloadedOurs,
+}
+
+const fn linked(name: &'static str, package: &'static str) -> Peer {
+    Peer {
+        name,
+        kind: Kind::Linked { feature: name, package: Some(package) },
+        single_threaded: false,
+        quick: true,
+    }
+}
+
+const fn preloaded(name: &'static str, library: &'static str, package: &'static str) -> Peer {
+    Peer { name, kind: Kind::Preloaded { library, package }, single_threaded: false, quick: false }
+}
+
+pub(crate) const PEERS: &[Peer] = &[
+    linked("arenite", "arenite"),
+    Peer {
+        name: "glibc",
+        kind: Kind::Linked { feature: "glibc", package: None },
+        single_threaded: false,
+        quick: true,
+    },
+    linked("mimalloc3", "libmimalloc-sys"),
+    linked("mimalloc2", "libmimalloc-sys"),
+    linked("jemalloc", "tikv-jemalloc-sys"),
+    linked("snmalloc", "snmalloc-sys"),
+    linked("rpmalloc", "rpmalloc-sys"),
+    linked("smmalloc", "smmalloc"),
+    linked("rusty_alloc", "rusty_alloc"),
+    Peer { single_threaded: true, ..linked("talc", "talc") },
+    Peer { quick: true, ..preloaded("tcmalloc", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4") },
+    preloaded("tbb", "libtbbmalloc_proxy.so.2", "libtbbmalloc2"),
+    preloaded("jemalloc-deb", "libjemalloc.so.2", "libjemalloc2"),
+    preloaded("mimalloc-deb", "libmimalloc.so.2", "libmimalloc2.0"),
+    Peer { name: "arenite-so", kind: Kind::PreloadedOurs, single_threaded: false, quick: false },
+];
+
+impl Peer {
+    /// The library to preload, if that is how it is run; an error where the machine lacks it.
+    pub(crate) fn library(&self, ours: &Path) -> anyhow::Result<Option<PathBuf>> {
+        match self.kind {
+            Kind::Linked { .. } => Ok(None),
+            Kind::Preloaded { library, package } => {
+                let folders =
+                    ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
+                let found =
+                    folders.iter().map(|folder| Path::new(folder).join(library)).find(|path| path.exists());
+                found
+                    .map(Some)
+                    .ok_or_else(|| anyhow::anyhow!("{library} is not installed (Debian: {package})"))
+            }
+            Kind::PreloadedOurs if ours.exists() => Ok(Some(ours.canonicalize()?)),
+            Kind::PreloadedOurs => anyhow::bail!(
+                "{} is not there (cargo build --release --example preload)",
+                ours.file_name().unwrap_or_default().display()
+            ),
+        }
+    }
+
+    /// Whether programs that are not ours can have it.
+    pub(crate) fn is_for_foreign(&self) -> bool {
+        self.feature() == "glibc"
+    }
+
+    /// The worker that it runs.
+    pub(crate) fn feature(&self) -> &'static str {
+        match self.kind {
+            Kind::Linked { feature, .. } => feature,
+            _ => "glibc",
+        }
+    }
+}

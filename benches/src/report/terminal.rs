@@ -1,0 +1,56 @@
+//! The table in the terminal: ratios to the best peer.
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+
+use crate::results::Results;
+use crate::summary::{self, Row, STABLE, show};
+
+pub(crate) fn print(results: &Results, rows: &[Row]) {
+    let peers: Vec<&str> =
+        results.peers.iter().filter(|peer| peer.absent.is_none()).map(|peer| peer.name.as_str()).collect();
+    for group in summary::groups(rows) {
+        let mut table = Table::new();
+        table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header([group, "best peer", ""].into_iter().chain(peers.iter().copied()));
+        for row in rows.iter().filter(|row| row.workload.group == group) {
+            let best = row.best.as_ref();
+            let mut line = vec![
+                row.workload.name.clone(),
+                best.map(|(name, _)| name.clone()).unwrap_or_default(),
+                best.map(|(_, score)| show(row.unit, *score)).unwrap_or_default(),
+            ];
+            line.extend(peers.iter().map(|peer| ratio(row, peer)));
+            table.add_row(line);
+        }
+        let mut means = vec!["geometric mean".to_owned(), String::new(), String::new()];
+        means.extend(peers.iter().map(|peer| {
+            summary::mean(rows, peer, group, |_, cell| cell.ratio)
+                .map_or(String::new(), |mean| format!("{mean:.2}"))
+        }));
+        table.add_row(means);
+        for column in table.column_iter_mut().skip(2) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        println!("{table}");
+    }
+    println!(
+        "Ratios to the best peer's median (below 1: better than all peers). ~: the quartiles lie more than {:.0} % from \
+         the median. –: does not take part. !: failed.",
+        STABLE * 100.0
+    );
+    for peer in &results.peers {
+        if let Some(reason) = &peer.absent {
+            println!("{} was left out: {reason}", peer.name);
+        }
+    }
+}
+
+/// A cell's ratio with its marks.
+pub(crate) fn ratio(row: &Row, peer: &str) -> String {
+    match row.cells.get(peer) {
+        None => "–".to_owned(),
+        Some(cell) if cell.failure.is_some() => "!".to_owned(),
+        Some(cell) => format!("{}{:.2}", if cell.spread > STABLE { "~" } else { "" }, cell.ratio),
+    }
+}
