@@ -18,7 +18,7 @@ use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
 use crate::base::sync::{AtomicPtr, Ordering};
-use crate::config::{MAGAZINE_SLOTS, Options, PAGE_MIN};
+use crate::config::{MAGAZINE_SLOTS, Options};
 use crate::heap::magazine::{MAGAZINE_SIZE, MARKS, Magazine, Slot, sentinel};
 use crate::heap::size_class::SizeClass;
 use crate::heap::{depot, metadata, purge, slab_class};
@@ -409,6 +409,3 @@ pub(crate) unsafe fn forget_other_threads(own: *const Cache) {
 pub(super) fn unmark(block: *mut u8) -> (Option<NonNull<u8>>, usize) {
     (NonNull::new(block.map_addr(|addr| addr & !MARKS)), block.addr() & MARKS)
 }
-
-/// The largest size that the inlined path of an allocation serves: blocks below a page carry no mark.
-pub(super) const INLINE_MAX: usize = SizeClass::from_index(SizeClass::of(PAGE_MIN).index() - 1).size();

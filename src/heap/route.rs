@@ -6,10 +6,10 @@ use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::config::{GRANULE, MIDDLE_MAX, Options, SMALL_MAX};
-use crate::heap::cache::{Cache, INLINE_MAX, unmark};
+use crate::heap::cache::{Cache, unmark};
 use crate::heap::magazine::{FRESH, FRESH_WITHIN};
 use crate::heap::segment::{Kind, Segment};
-use crate::heap::size_class::SizeClass;
+use crate::heap::size_class::{INLINE_MAX, SizeClass};
 use crate::heap::{fault, huge, middle, process, purge};
 use crate::vm::{KeepErrno, page_size};
 
@@ -67,7 +67,7 @@ impl Cache {
     pub unsafe fn alloc(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
         let rounded = align::up(size, align);
         if rounded <= INLINE_MAX {
-            return self.pop(options, SizeClass::of(rounded));
+            return self.pop(options, SizeClass::of_inline(rounded));
         }
         self.alloc_large(options, size, align, false)
     }
@@ -82,7 +82,7 @@ impl Cache {
         if rounded > INLINE_MAX {
             return self.alloc_large(options, size, align, true);
         }
-        let block = self.pop(options, SizeClass::of(rounded));
+        let block = self.pop(options, SizeClass::of_inline(rounded));
         if !block.is_null() {
             // SAFETY: the block is this function's and at least `size` bytes long.
             unsafe { block.write_bytes(0, size) };
@@ -119,11 +119,27 @@ impl Cache {
         let rounded = align::up(size, align);
         // SAFETY: passed on to the caller; the route is the one that the block came by.
         unsafe {
-            if rounded <= SMALL_MAX {
-                return self.push(options, SizeClass::of(rounded), block.as_ptr());
+            if rounded <= INLINE_MAX {
+                return self.push(options, SizeClass::of_inline(rounded), block.as_ptr());
             }
-            free_large(block, size, align);
+            self.free_large(options, block, size, align);
         }
+    }
+
+    /// # Safety
+    /// As for [`Cache::free`].
+    #[inline(never)]
+    unsafe fn free_large(&self, options: &Options, block: NonNull<u8>, size: usize, align: usize) {
+        let _errno = KeepErrno::new();
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match route(size, align) {
+                Route::Small(class) => return self.push(options, class, block.as_ptr()),
+                Route::Middle(class) => middle::free(class, block),
+                Route::Huge => huge::free(block),
+            }
+        }
+        purge::note_work();
     }
 
     /// Frees a block of unknown layout if that takes no more than to put it into the thread's cache: no call is made, so
@@ -260,20 +276,6 @@ fn alloc_unsplit(options: &Options, alloc: impl Fn() -> *mut u8) -> *mut u8 {
     let block = purge::retry_after_reclaim(|| NonNull::new(alloc()));
     purge::note_growth();
     block.map_or(ptr::null_mut(), NonNull::as_ptr)
-}
-
-/// # Safety
-/// As for [`Cache::free`], for a layout that is not small.
-#[inline(never)]
-unsafe fn free_large(block: NonNull<u8>, size: usize, align: usize) {
-    let _errno = KeepErrno::new();
-    match route(size, align) {
-        // SAFETY: passed on to the caller.
-        Route::Small(class) | Route::Middle(class) => unsafe { middle::free(class, block) },
-        // SAFETY: as above.
-        Route::Huge => unsafe { huge::free(block) },
-    }
-    purge::note_work();
 }
 
 /// Makes a block that came by one route one of the other without copying it; null, and it is as it was, where that cannot
