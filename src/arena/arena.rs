@@ -107,6 +107,7 @@ impl Arena {
     }
 }
 
+#[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
 impl<const MIN_ALIGN: usize> Arena<MIN_ALIGN> {
     const MIN_ALIGN_IS_VALID: () = assert!(
         MIN_ALIGN.is_power_of_two() && MIN_ALIGN <= bump::MIN_ALIGN_MAX,
@@ -266,9 +267,8 @@ impl<const MIN_ALIGN: usize> Arena<MIN_ALIGN> {
 
     /// Gives what is committed and not in use back to the system.
     pub fn trim(&mut self) {
-        let keep = self.header().cursor_addr() - self.header.addr().get();
         // SAFETY: nothing behind the cursor is anybody's.
-        unsafe { self.header().trim(keep) };
+        unsafe { self.header().trim_unused() };
     }
 
     /// Bytes of the arena's range: what it can have in use at the most, unless it has a limit. Less than was asked for

@@ -8,7 +8,6 @@ use core::ffi::CStr;
 use core::fmt;
 use core::mem::{self, MaybeUninit};
 use core::ptr::{self, NonNull};
-use core::slice;
 
 use crate::arena::error::ArenaError;
 use crate::arena::header::Header;
@@ -190,7 +189,7 @@ impl<T, const MIN: usize> Drop for Row<'_, T, MIN> {
     fn drop(&mut self) {
         // SAFETY: the first `len` values are there, and nobody else has them.
         unsafe {
-            ptr::drop_in_place(slice::from_raw_parts_mut(self.start.as_ptr(), self.len));
+            NonNull::slice_from_raw_parts(self.start, self.len).drop_in_place();
             if size_of::<T>() > 0 {
                 self.give_behind(0);
             }

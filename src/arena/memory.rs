@@ -282,6 +282,18 @@ impl Header {
         }
     }
 
+    /// Gives what is committed behind the cursor back to the system.
+    ///
+    /// # Safety
+    /// Nobody uses the header at the same time.
+    pub(crate) unsafe fn trim_unused(&self) {
+        // SAFETY: nobody has the memory borrowed mutably. What lies behind the cursor is nobody's.
+        unsafe {
+            let base = (*self.memory.get()).base();
+            self.trim(self.cursor_addr() - base);
+        }
+    }
+
     /// The end of an arena: its reservation is kept warm, or goes back to the system.
     ///
     /// # Safety

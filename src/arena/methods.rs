@@ -12,7 +12,6 @@ macro_rules! value_methods {
         /// `try_` form.
         #[inline(always)]
         #[track_caller]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn alloc<T>(&self, value: T) -> &$life mut T {
             let mut place = Slot::<T, MIN_ALIGN>::take(self.header()).write(value);
             // SAFETY: the value was just written to memory that is this caller's for so long.
@@ -25,7 +24,6 @@ macro_rules! value_methods {
         /// The arena's range or limit is used up, or the system has no memory. The arena stays usable. So it is with
         /// all `try_` methods.
         #[inline(always)]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn try_alloc<T>(&self, value: T) -> Result<&$life mut T, ArenaError> {
             let mut place = Slot::<T, MIN_ALIGN>::try_take(self.header())?.write(value);
             // SAFETY: as in `alloc`.
@@ -35,7 +33,6 @@ macro_rules! value_methods {
         /// Makes the value in its place, so that a large one is not moved there. The closure may allocate too.
         #[inline(always)]
         #[track_caller]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn alloc_with<T>(&self, make: impl FnOnce() -> T) -> &$life mut T {
             let slot = Slot::<T, MIN_ALIGN>::take(self.header());
             let mut place = slot.write(make());
@@ -48,7 +45,6 @@ macro_rules! value_methods {
         /// # Errors
         /// As for [`try_alloc`](Self::try_alloc); the closure was not called then.
         #[inline(always)]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn try_alloc_with<T>(&self, make: impl FnOnce() -> T) -> Result<&$life mut T, ArenaError> {
             let slot = Slot::<T, MIN_ALIGN>::try_take(self.header())?;
             let mut place = slot.write(make());
@@ -63,7 +59,6 @@ macro_rules! value_methods {
         /// What the closure says.
         #[inline(always)]
         #[track_caller]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn alloc_try_with<T, E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<&$life mut T, E> {
             let slot = Slot::<T, MIN_ALIGN>::take(self.header());
             let mut place = slot.write(make()?);
@@ -76,7 +71,6 @@ macro_rules! value_methods {
         /// # Errors
         /// The outer one as for [`try_alloc`](Self::try_alloc), the inner one is the closure's.
         #[inline(always)]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn try_alloc_try_with<T, E>(
             &self,
             make: impl FnOnce() -> Result<T, E>,
@@ -92,7 +86,6 @@ macro_rules! value_methods {
         /// Room for a value, uninitialised.
         #[inline(always)]
         #[track_caller]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn alloc_uninit<T>(&self) -> &$life mut MaybeUninit<T> {
             let mut place = Slot::<T, MIN_ALIGN>::take(self.header()).leave();
             // SAFETY: nothing need be written, and the memory is this caller's for so long.
@@ -104,7 +97,6 @@ macro_rules! value_methods {
         /// # Errors
         /// As for [`try_alloc`](Self::try_alloc).
         #[inline(always)]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn try_alloc_uninit<T>(&self) -> Result<&$life mut MaybeUninit<T>, ArenaError> {
             let mut place = Slot::<T, MIN_ALIGN>::try_take(self.header())?.leave();
             // SAFETY: as in `alloc_uninit`.
@@ -180,7 +172,6 @@ macro_rules! slice_methods {
         /// Room for `len` values, uninitialised.
         #[inline(always)]
         #[track_caller]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn alloc_slice_uninit<T>(&self, len: usize) -> &$life mut [MaybeUninit<T>] {
             let layout = layout::<T>(len).unwrap_or_else(|error| error.panic());
             let start = self.header().take::<MIN_ALIGN>(layout).cast();
@@ -193,7 +184,6 @@ macro_rules! slice_methods {
         /// # Errors
         /// As for [`try_alloc`](Self::try_alloc), and for a length that overflows.
         #[inline(always)]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn try_alloc_slice_uninit<T>(&self, len: usize) -> Result<&$life mut [MaybeUninit<T>], ArenaError> {
             let start = self.header().try_take::<MIN_ALIGN>(layout::<T>(len)?)?.cast();
             // SAFETY: as in `alloc_slice_uninit`.
@@ -203,7 +193,6 @@ macro_rules! slice_methods {
         /// A copy of the slice.
         #[inline(always)]
         #[track_caller]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn alloc_slice_copy<T: Copy>(&self, values: &[T]) -> &$life mut [T] {
             let start = self.header().take::<MIN_ALIGN>(Layout::for_value(values));
             // SAFETY: the block has room for the values, and nobody else knows of it.
@@ -215,7 +204,6 @@ macro_rules! slice_methods {
         /// # Errors
         /// As for [`try_alloc`](Self::try_alloc).
         #[inline(always)]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn try_alloc_slice_copy<T: Copy>(&self, values: &[T]) -> Result<&$life mut [T], ArenaError> {
             let start = self.header().try_take::<MIN_ALIGN>(Layout::for_value(values))?;
             // SAFETY: as in `alloc_slice_copy`.
@@ -225,7 +213,6 @@ macro_rules! slice_methods {
         /// A copy of the text.
         #[inline(always)]
         #[track_caller]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn alloc_str(&self, text: &str) -> &$life mut str {
             let bytes = self.alloc_slice_copy(text.as_bytes());
             // SAFETY: a copy of what was UTF-8.
@@ -237,7 +224,6 @@ macro_rules! slice_methods {
         /// # Errors
         /// As for [`try_alloc`](Self::try_alloc).
         #[inline(always)]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn try_alloc_str(&self, text: &str) -> Result<&$life mut str, ArenaError> {
             let bytes = self.try_alloc_slice_copy(text.as_bytes())?;
             // SAFETY: as in `alloc_str`.
@@ -343,7 +329,6 @@ macro_rules! with_try_form {
         $(#[$doc])*
         #[inline]
         #[track_caller]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn $name<$($generics)*>(&self, $($arg: $ty),*) -> &$life mut $out {
             self.$try_name($($arg),*).unwrap_or_else(|error| error.panic())
         }
@@ -353,7 +338,6 @@ macro_rules! with_try_form {
         /// # Errors
         /// As for [`try_alloc`](Self::try_alloc), and for a length that overflows.
         #[inline]
-        #[expect(clippy::mut_from_ref, reason = "each call gives out other memory")]
         pub fn $try_name<$($generics)*>(&self, $($arg: $ty),*) -> Result<&$life mut $out, ArenaError> {
             let $header = self.header();
             let made: Result<NonNull<$out>, ArenaError> = $body;

@@ -34,17 +34,23 @@ mod error;
 mod header;
 mod memory;
 mod methods;
+mod offset;
 mod options;
 mod owned;
 mod poison;
+mod pool;
+mod rooted;
 mod scope;
 mod warm;
 
 pub use arena::Arena;
 pub use cursor::Cursor;
 pub use error::{ArenaError, ArenaErrorKind};
+pub use offset::{Handle, Offset, SliceOffset};
 pub use options::ArenaOptions;
 pub use owned::Owned;
+pub use pool::{ArenaPool, PoolGuard};
+pub use rooted::{Frozen, Root, Rooted, View};
 pub use scope::{Checkpoint, Scope, ScopeGuard};
 
 /// Gives the finished reservations that wait for their next arena back to the system: those that wait for all threads,

@@ -12,7 +12,7 @@ use arenite::arena::{Arena, Cursor, Scope};
 
 /// One call. Numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
-pub enum Call {
+pub(crate) enum Call {
     Value(u64),
     Pair(u8),
     With { inner: bool },
@@ -57,7 +57,7 @@ struct Shadow {
 struct Planned;
 
 /// Runs the program in arenas of two least alignments.
-pub fn run(calls: &[Call]) {
+pub(crate) fn run(calls: &[Call]) {
     run_in::<8>(calls);
     run_in::<1>(calls);
 }
@@ -81,9 +81,9 @@ fn run_in<const MIN: usize>(calls: &[Call]) {
             Some((Call::Reset { keep_all }, after)) => {
                 rest = after;
                 if *keep_all {
-                    arena.reset_keep_all()
+                    arena.reset_keep_all();
                 } else {
-                    arena.reset()
+                    arena.reset();
                 }
                 assert_eq!((arena.used(), arena.peak()), (0, 0));
             }
