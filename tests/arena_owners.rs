@@ -26,12 +26,12 @@ assert_not_impl_any!(Handle<'static>: Send, Sync);
 
 fn grow<'id>(arena: Handle<'id>, depth: u64) -> Tree<'id> {
     let children = if depth == 0 { 0 } else { 3 };
-    let children = arena.arena().alloc_slice_with(children, |_| grow(arena, depth - 1));
+    let children = arena.alloc_slice_with(children, |_| grow(arena, depth - 1));
     Tree { value: depth, children: arena.slice_offset(children) }
 }
 
 fn planted() -> Rooted<TreeRoot> {
-    Rooted::new(Arena::new(), |arena| arena.offset(arena.arena().alloc(grow(arena, 6))))
+    Rooted::new(Arena::new(), |arena| arena.offset(arena.alloc(grow(arena, 6))))
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_tree_moves_and_is_read_by_threads() {
     let moved = std::thread::spawn(move || {
         rooted.with_mut(|arena, root| {
             let children = arena.get(*root).children;
-            *root = arena.offset(arena.arena().alloc(Tree { value: 100, children }));
+            *root = arena.offset(arena.alloc(Tree { value: 100, children }));
         });
         rooted
     });
@@ -79,7 +79,7 @@ fn a_root_is_dropped_once_and_before_its_arena() {
     let drops = Rc::new(Cell::new(0));
     let make = || {
         let drops = drops.clone();
-        Rooted::<NoisyRoot>::new(Arena::new(), |arena| Noisy(arena.arena().alloc(Cell::new(7)), drops))
+        Rooted::<NoisyRoot>::new(Arena::new(), |arena| Noisy(arena.alloc(Cell::new(7)), drops))
     };
     drop(make());
     assert_eq!(drops.get(), 7);
@@ -110,13 +110,13 @@ fn offsets_are_only_of_what_lies_in_their_arena() {
     Arena::new().with_handle(|arena| {
         static OUTSIDE: u64 = 7;
         assert!(arena.try_offset(&OUTSIDE).is_none());
-        let first = arena.offset(arena.arena().alloc(1_u8));
-        let unit = arena.offset(arena.arena().alloc(()));
+        let first = arena.offset(arena.alloc(1_u8));
+        let unit = arena.offset(arena.alloc(()));
         assert_eq!((*arena.get(first), *arena.get(unit)), (1, ()));
         let none: SliceOffset<'_, u64> = arena.slice_offset(&[]);
         assert!(arena.slice(none).is_empty());
-        assert_eq!(arena.slice(arena.slice_offset(arena.arena().alloc_slice_copy(&[(); 3]))).len(), 3);
-        let values = arena.arena().alloc_slice_with(1000, |n| n as u64);
+        assert_eq!(arena.slice(arena.slice_offset(arena.alloc_slice_copy(&[(); 3]))).len(), 3);
+        let values = arena.alloc_slice_with(1000, |n| n as u64);
         let offsets: Vec<_> = values.iter().map(|value| arena.offset(value)).collect();
         assert!(offsets.iter().enumerate().all(|(n, offset)| *arena.get(*offset) == n as u64));
         assert!(offsets.is_sorted() && offsets[0] != offsets[1]);

@@ -5,18 +5,25 @@
 //! a lifetime that no other arena's handle has: a [`Handle`] is only ever given to a closure that must take any lifetime,
 //! and is invariant in it. The lifetime also says how long the value is there.
 
+use core::alloc::Layout;
 use core::cell::Cell;
 use core::cmp::Ordering;
+use core::ffi::CStr;
 use core::fmt;
 use core::hash::{Hash, Hasher};
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 use core::num::NonZero;
-use core::ops::Deref;
 use core::ptr::NonNull;
 
 use static_assertions::const_assert;
 
-use crate::arena::{Arena, header};
+use crate::arena::Arena;
+use crate::arena::build::{Slot, Text, as_c_str, as_text, c_text, copy_to, layout, of_any, of_exact};
+use crate::arena::error::ArenaError;
+use crate::arena::header::{self, Header};
+use crate::arena::methods::{slice_methods, value_methods, with_try_form};
+use crate::arena::owned::Owned;
 
 /// Invariant in the lifetime that stands for one arena.
 type Brand<'id> = PhantomData<Cell<&'id ()>>;
@@ -24,7 +31,7 @@ type Brand<'id> = PhantomData<Cell<&'id ()>>;
 /// Invariant too, `Send` and `Sync`: what an offset carries.
 type SharedBrand<'id> = PhantomData<fn(&'id ()) -> &'id ()>;
 
-/// A shared borrow of one arena that makes and takes [`Offset`]s: derefs to the [`Arena`].
+/// A shared borrow of one arena, which allocates as the arena does and makes and takes [`Offset`]s.
 pub struct Handle<'id, const MIN_ALIGN: usize = 8> {
     arena: &'id Arena<MIN_ALIGN>,
     brand: Brand<'id>,
@@ -90,7 +97,20 @@ impl<'id, const MIN_ALIGN: usize> Handle<'id, MIN_ALIGN> {
         Handle { arena, brand: PhantomData }
     }
 
-    /// The arena, for as long as the values live.
+    #[inline(always)]
+    fn header(&self) -> &'id Header {
+        self.arena.header()
+    }
+
+    #[inline(always)]
+    fn start_addr(&self) -> usize {
+        self.arena.start_addr()
+    }
+
+    value_methods!('id);
+    slice_methods!('id);
+
+    /// The arena: an allocator for collections, say.
     #[must_use]
     pub fn arena(self) -> &'id Arena<MIN_ALIGN> {
         self.arena
@@ -180,15 +200,6 @@ impl<const MIN_ALIGN: usize> Clone for Handle<'_, MIN_ALIGN> {
 }
 
 impl<const MIN_ALIGN: usize> Copy for Handle<'_, MIN_ALIGN> {}
-
-/// The borrow's lifetime is the handle's own, not `'id`: use [`Handle::arena`] for values that go into the tree.
-impl<const MIN_ALIGN: usize> Deref for Handle<'_, MIN_ALIGN> {
-    type Target = Arena<MIN_ALIGN>;
-
-    fn deref(&self) -> &Arena<MIN_ALIGN> {
-        self.arena
-    }
-}
 
 impl<const MIN_ALIGN: usize> fmt::Debug for Handle<'_, MIN_ALIGN> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -33,8 +33,7 @@ pub trait Root {
 ///
 /// fn split(text: &str) -> Rooted<Words> {
 ///     Rooted::new(Arena::new(), |arena| {
-///         let arena = arena.arena();
-///         arena.alloc_slice_iter(text.split(' ').map(|word| &*arena.alloc_str(word)))
+///         &*arena.alloc_slice_iter(text.split(' ').map(|word| &*arena.alloc_str(word)))
 ///     })
 /// }
 ///
@@ -48,7 +47,7 @@ pub trait Root {
 /// # use arenite::arena::{Arena, Root, Rooted};
 /// # struct Text;
 /// # impl Root for Text { type In<'a> = &'a str; }
-/// let rooted: Rooted<Text> = Rooted::new(Arena::new(), |arena| arena.arena().alloc_str("text"));
+/// let rooted: Rooted<Text> = Rooted::new(Arena::new(), |arena| &*arena.alloc_str("text"));
 /// let escaped: &str = rooted.with(|_, text| *text);
 /// ```
 ///
@@ -205,7 +204,7 @@ impl<R: Root, const MIN_ALIGN: usize> fmt::Debug for Rooted<R, MIN_ALIGN> {
 /// }
 ///
 /// let frozen: Frozen<Number> =
-///     Rooted::new(Arena::new(), |arena| arena.offset(arena.arena().alloc(7))).into_frozen();
+///     Rooted::new(Arena::new(), |arena| arena.offset(arena.alloc(7))).into_frozen();
 /// std::thread::scope(|threads| {
 ///     threads.spawn(|| frozen.with(|view, number| assert_eq!(*view.get(*number), 7)));
 ///     threads.spawn(|| frozen.with(|view, number| assert_eq!(*view.get(*number), 7)));
@@ -221,7 +220,7 @@ impl<R: Root, const MIN_ALIGN: usize> fmt::Debug for Rooted<R, MIN_ALIGN> {
 ///     type In<'a> = &'a std::cell::Cell<u64>;
 /// }
 /// # let frozen: Frozen<Shared> =
-/// #     Rooted::new(Arena::new(), |arena| &*arena.arena().alloc(std::cell::Cell::new(7))).into_frozen();
+/// #     Rooted::new(Arena::new(), |arena| &*arena.alloc(std::cell::Cell::new(7))).into_frozen();
 /// std::thread::scope(|threads| {
 ///     threads.spawn(|| frozen.with(|_, number| number.set(8)));
 /// });
