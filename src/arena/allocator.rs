@@ -55,7 +55,7 @@ impl Header {
         let at = block.addr().get();
         let may_stay = at >= start && at.is_multiple_of(new.align());
         // SAFETY: passed on to the caller.
-        if may_stay && unsafe { self.resize_last::<MIN>(block, old.size(), new.size()) } {
+        if may_stay && unsafe { self.grow_last::<MIN>(block, old.size(), new.size()) } {
             return Ok(NonNull::slice_from_raw_parts(block, new.size()));
         }
         // SAFETY: passed on to the caller.
@@ -79,7 +79,7 @@ impl Header {
         }
         if at >= start {
             // SAFETY: passed on to the caller. If it is not the last block, it stays as long as it is.
-            unsafe { self.resize_last::<MIN>(block, old.size(), new.size()) };
+            unsafe { self.shrink_last::<MIN>(block, old.size(), new.size()) };
         }
         Ok(NonNull::slice_from_raw_parts(block, new.size()))
     }
@@ -95,9 +95,10 @@ impl Header {
     }
 }
 
-/// The trait of one crate, for one type of handle.
+/// The trait of one crate, for one type of handle. `$start` is the address below which blocks are not the handle's to
+/// take back: an arena has no such blocks.
 macro_rules! allocator {
-    ([$($api:tt)*] [$($life:lifetime)?] $handle:ty) => {
+    ([$($api:tt)*] [$($life:lifetime)?] $handle:ty, $start:expr) => {
         // SAFETY: blocks stay where they are and belong to nobody else until they are given back or the arena is rewound
         // below them. Rewinding borrows it mutably, or ends the scope, which no copy of the handle outlives. Copies of a
         // handle lead to the same header; moving an arena moves no block.
@@ -115,7 +116,7 @@ macro_rules! allocator {
             #[inline(always)]
             unsafe fn deallocate(&self, block: NonNull<u8>, layout: Layout) {
                 // SAFETY: passed on to the caller.
-                unsafe { self.header().deallocate::<MIN_ALIGN>(self.start_addr(), block, layout) };
+                unsafe { self.header().deallocate::<MIN_ALIGN>(($start)(self), block, layout) };
             }
 
             #[inline(always)]
@@ -126,7 +127,7 @@ macro_rules! allocator {
                 new: Layout,
             ) -> Result<NonNull<[u8]>, $($api)*::AllocError> {
                 // SAFETY: passed on to the caller.
-                unsafe { self.header().grow::<MIN_ALIGN>(self.start_addr(), block, old, new) }
+                unsafe { self.header().grow::<MIN_ALIGN>(($start)(self), block, old, new) }
                     .map_err(|_| $($api)*::AllocError)
             }
 
@@ -153,22 +154,22 @@ macro_rules! allocator {
                 new: Layout,
             ) -> Result<NonNull<[u8]>, $($api)*::AllocError> {
                 // SAFETY: passed on to the caller.
-                unsafe { self.header().shrink::<MIN_ALIGN>(self.start_addr(), block, old, new) }
+                unsafe { self.header().shrink::<MIN_ALIGN>(($start)(self), block, old, new) }
                     .map_err(|_| $($api)*::AllocError)
             }
         }
     };
 }
 
-allocator!([allocator_api2::alloc] [] Arena<MIN_ALIGN>);
-allocator!([allocator_api2::alloc] ['s] Scope<'s, MIN_ALIGN>);
+allocator!([allocator_api2::alloc] [] Arena<MIN_ALIGN>, |_| 0);
+allocator!([allocator_api2::alloc] ['s] Scope<'s, MIN_ALIGN>, Scope::start_addr);
 
 #[cfg(feature = "allocator-api2-02")]
-allocator!([allocator_api2_02::alloc] [] Arena<MIN_ALIGN>);
+allocator!([allocator_api2_02::alloc] [] Arena<MIN_ALIGN>, |_| 0);
 #[cfg(feature = "allocator-api2-02")]
-allocator!([allocator_api2_02::alloc] ['s] Scope<'s, MIN_ALIGN>);
+allocator!([allocator_api2_02::alloc] ['s] Scope<'s, MIN_ALIGN>, Scope::start_addr);
 
 #[cfg(feature = "nightly")]
-allocator!([std::alloc] [] Arena<MIN_ALIGN>);
+allocator!([std::alloc] [] Arena<MIN_ALIGN>, |_| 0);
 #[cfg(feature = "nightly")]
-allocator!([std::alloc] ['s] Scope<'s, MIN_ALIGN>);
+allocator!([std::alloc] ['s] Scope<'s, MIN_ALIGN>, Scope::start_addr);

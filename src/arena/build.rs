@@ -151,7 +151,7 @@ impl<'h, T, const MIN: usize> Row<'h, T, MIN> {
         let old_size = self.capacity * size_of::<T>();
         // SAFETY: the block is the row's.
         let grown = self.capacity > 0
-            && unsafe { self.header.resize_last::<MIN>(self.start.cast(), old_size, new.size()) };
+            && unsafe { self.header.grow_last::<MIN>(self.start.cast(), old_size, new.size()) };
         if !grown {
             let start = self.header.try_take::<MIN>(new)?.cast::<T>();
             // SAFETY: the new block is another one, with room for what is there.
@@ -178,10 +178,8 @@ impl<'h, T, const MIN: usize> Row<'h, T, MIN> {
     /// The values from `len` on are not used any more.
     unsafe fn give_behind(&self, len: usize) {
         let (old, new) = (self.capacity * size_of::<T>(), len * size_of::<T>());
-        if self.is_last() {
-            // SAFETY: passed on; a shorter block always fits.
-            unsafe { self.header.resize_last::<MIN>(self.start.cast(), old, new) };
-        }
+        // SAFETY: passed on to the caller.
+        unsafe { self.header.shrink_last::<MIN>(self.start.cast(), old, new) };
     }
 }
 
@@ -290,10 +288,54 @@ const HINT_MAX: usize = 1 << 20;
 /// The block is as large, aligned for them, and nobody else's.
 #[inline(always)]
 pub(crate) unsafe fn copy_to<T: Copy>(block: NonNull<u8>, values: &[T]) -> NonNull<[T]> {
-    let start = block.cast::<T>();
+    let (start, from) = (block.cast::<T>(), NonNull::from(values));
     // SAFETY: passed on to the caller.
-    unsafe { start.copy_from_nonoverlapping(NonNull::from(values).cast(), values.len()) };
+    unsafe {
+        if size_of::<T>() == 1 && values.len() <= 16 {
+            copy_short(block, from.cast(), values.len());
+        } else {
+            start.copy_from_nonoverlapping(from.cast(), values.len());
+        }
+    }
     NonNull::slice_from_raw_parts(start, values.len())
+}
+
+/// Copies at most 16 bytes without a call, in two parts that may overlap: most texts are short.
+///
+/// # Safety
+/// Both ranges are `len` bytes long, and do not overlap.
+#[inline(always)]
+unsafe fn copy_short(to: NonNull<u8>, from: NonNull<u8>, len: usize) {
+    debug_assert!(len <= 16);
+    // SAFETY: each part lies within `len` bytes, and all are read before any is written.
+    unsafe {
+        if len >= 8 {
+            copy_two_parts::<u64>(to, from, len);
+        } else if len >= 4 {
+            copy_two_parts::<u32>(to, from, len);
+        } else if len >= 2 {
+            copy_two_parts::<u16>(to, from, len);
+        } else if len == 1 {
+            to.write(from.read());
+        }
+    }
+}
+
+/// Copies the first and the last bytes, as many as a `W` has.
+///
+/// # Safety
+/// Both ranges are `len` bytes long and do not overlap; `len` is at least the size of a `W` and at most twice that. A `W`
+/// is any bytes.
+#[inline(always)]
+unsafe fn copy_two_parts<W: Copy>(to: NonNull<u8>, from: NonNull<u8>, len: usize) {
+    let last = len - size_of::<W>();
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let head = from.cast::<W>().read_unaligned();
+        let tail = from.add(last).cast::<W>().read_unaligned();
+        to.cast::<W>().write_unaligned(head);
+        to.add(last).cast::<W>().write_unaligned(tail);
+    }
 }
 
 /// Bytes that are UTF-8, as text.

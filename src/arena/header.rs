@@ -126,17 +126,18 @@ impl Header {
         self.bump::<MIN>(layout).ok_or_else(ArenaError::overflow)
     }
 
-    /// Makes the last block longer (or shorter) where it is. `false` if it is not the last, or there is no room.
+    /// Makes the last block longer where it is. `false` if it is not the last, or there is no room.
     ///
     /// # Safety
-    /// `block` is `old` bytes long, of this arena, and the caller's; what `new` cuts off is not used any more.
+    /// `block` is `old` bytes long, of this arena, and the caller's; `new` is not less.
     #[inline(always)]
-    pub(crate) unsafe fn resize_last<const MIN: usize>(
+    pub(crate) unsafe fn grow_last<const MIN: usize>(
         &self,
         block: NonNull<u8>,
         old: usize,
         new: usize,
     ) -> bool {
+        debug_assert!(old <= new);
         let cursor = self.cursor.get();
         let start = block.addr().get();
         if bump::end(start, old, MIN) != cursor.addr().get() {
@@ -147,14 +148,24 @@ impl Header {
             return false;
         }
         // SAFETY: the block's start and its new end lie below the limit, in the cursor's mapping.
-        let end = unsafe { at(cursor, end) };
-        if end < cursor {
-            self.fall_to(end);
-        } else {
-            self.cursor.set(end);
-            poison::lift(cursor, end.addr().get() - cursor.addr().get());
-        }
+        self.cursor.set(unsafe { at(cursor, end) });
+        poison::lift(cursor, end - cursor.addr().get());
         true
+    }
+
+    /// Makes the last block shorter; a block that is not the last stays as it is.
+    ///
+    /// # Safety
+    /// `block` is `old` bytes long, of this arena, and the caller's; what `new`, which is not more, cuts off is not used
+    /// any more.
+    #[inline(always)]
+    pub(crate) unsafe fn shrink_last<const MIN: usize>(&self, block: NonNull<u8>, old: usize, new: usize) {
+        debug_assert!(new <= old);
+        let start = block.addr().get();
+        if bump::end(start, old, MIN) == self.cursor_addr() {
+            // SAFETY: the block's new end lies below the cursor, in its mapping.
+            self.fall_to(unsafe { at(self.cursor.get(), bump::end(start, new, MIN)) });
+        }
     }
 
     /// Takes the block back if it is the last; else it stays until the arena is rewound.

@@ -150,7 +150,7 @@ fn spike(who: &str) {
         let before = status("VmRSS");
         let mut arena = P::new();
         for n in 0..(1_u64 << 27) {
-            arena.node(work::Node { left: n, right: n, key: n, value: n, tag: n });
+            std::hint::black_box(arena.node(work::Node::of(n)));
             if n * 40 > 1 << 30 {
                 break;
             }

@@ -7,17 +7,13 @@ use crate::peers::{Arenite, Peer};
 /// A node of a tree, 40 bytes long.
 #[derive(Clone, Copy)]
 pub struct Node {
-    pub left: u64,
-    pub right: u64,
-    pub key: u64,
-    pub value: u64,
-    pub tag: u64,
+    _words: [u64; 5],
 }
 
 impl Node {
     #[inline(always)]
-    fn of(n: u64) -> Node {
-        Node { left: n, right: n, key: n, value: n, tag: n }
+    pub fn of(n: u64) -> Node {
+        Node { _words: [n; 5] }
     }
 }
 
@@ -38,7 +34,7 @@ fn batches<A>(arena: &mut A, count: u64, mut batch: impl FnMut(&mut A, u64), mut
 
 #[inline(never)]
 fn number_batch<P: Peer>(arena: &P, count: u64) {
-    for n in 0..count as u32 {
+    for n in (0..count as u32).rev() {
         black_box(arena.number(n));
     }
 }
@@ -51,7 +47,7 @@ pub fn numbers<P: Peer>(count: u64) {
 #[inline(never)]
 fn number_cursor_batch(arena: &mut arenite::Arena, count: u64) {
     let mut cursor = arena.cursor();
-    for n in 0..count as u32 {
+    for n in (0..count as u32).rev() {
         black_box(cursor.alloc(n));
     }
 }
@@ -75,8 +71,22 @@ pub fn nodes<P: Peer>(count: u64) {
 
 /// Words of 1 to 23 bytes, as in names and keys.
 const WORDS: [&str; 16] = [
-    "id", "name", "x", "address", "coordinates", "type", "a_rather_long_identifier", "value", "ok", "children", "left",
-    "right", "created_at", "properties", "geometry", "y",
+    "id",
+    "name",
+    "x",
+    "address",
+    "coordinates",
+    "type",
+    "a_rather_long_identifier",
+    "value",
+    "ok",
+    "children",
+    "left",
+    "right",
+    "created_at",
+    "properties",
+    "geometry",
+    "y",
 ];
 
 #[inline(never)]
