@@ -37,9 +37,6 @@ pub struct Cursor<'c, 'a, const MIN_ALIGN: usize = 8> {
     life: PhantomData<&'a mut ()>,
 }
 
-/// Sizes up to this are compared in the way that suits values, in bytes.
-const SMALL: usize = 2048;
-
 impl<'c, 'a, const MIN_ALIGN: usize> Cursor<'c, 'a, MIN_ALIGN> {
     #[inline(always)]
     pub(crate) fn new(header: &'c Header) -> Self {
@@ -68,15 +65,7 @@ impl<'c, 'a, const MIN_ALIGN: usize> Cursor<'c, 'a, MIN_ALIGN> {
     #[inline(always)]
     fn bump(&mut self, layout: Layout) -> Option<NonNull<u8>> {
         let place = bump::place(self.next.addr().get(), layout.size(), layout.align(), MIN_ALIGN);
-        // `limit - size` stays the same from one value to the next, and what stays the same needs no instruction. No
-        // mapping lies so low that the difference could wrap.
-        let is_small = layout.size() <= SMALL && layout.align() <= MIN_ALIGN;
-        let fits = if is_small {
-            place.start <= self.limit - (place.end - place.start)
-        } else {
-            place.end <= self.limit
-        };
-        if !fits {
+        if place.end > self.limit {
             return None;
         }
         // SAFETY: start and end lie between `next` and `limit`.

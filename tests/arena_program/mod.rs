@@ -12,6 +12,7 @@ use arenite::arena::{Arena, Cursor, Scope};
 
 /// One call. Numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
+#[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
 pub(crate) enum Call {
     Value(u64),
     Pair(u8),
