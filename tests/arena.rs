@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use allocator_api2::alloc::Allocator;
 use arenite::arena::{Arena, ArenaErrorKind, ArenaOptions, Owned, Scope};
-use arenite::vm::{MapOptions, Memfd, Sharing, page_size};
+use arenite::vm::{MapOptions, Sharing, page_size};
 
 /// Counts its drops.
 struct Counted(Rc<Cell<u32>>);
@@ -370,9 +370,10 @@ fn arenas_over_mappings() {
     assert!(Arena::new().into_mapping().is_err());
 }
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(arenite_portable)))]
 #[test]
 fn a_memfd_shows_its_values_to_others() {
+    use arenite::vm::Memfd;
     use std::sync::atomic::{AtomicU64, Ordering};
     let memfd = Memfd::new(c"arena", 1 << 16).unwrap();
     let map = || MapOptions::whole_file(&memfd).unwrap().sharing(Sharing::Shared).map_file(&memfd).unwrap();

@@ -58,7 +58,7 @@ pub struct Handle<'id, const MIN_ALIGN: usize = 8> {
 ///
 /// One arena's offset means nothing in another:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0521
 /// use arenite::Arena;
 /// Arena::new().with_handle(|a| {
 ///     Arena::new().with_handle(|b| {

@@ -51,7 +51,7 @@ pub trait Root {
 /// let escaped: &str = rooted.with(|_, text| *text);
 /// ```
 ///
-/// ```compile_fail
+/// ```compile_fail,E0597
 /// # use arenite::arena::{Arena, Root, Rooted};
 /// # struct Text;
 /// # impl Root for Text { type In<'a> = &'a str; }
@@ -59,7 +59,7 @@ pub trait Root {
 /// let rooted: Rooted<Text> = Rooted::new(Arena::new(), |_| short.as_str());
 /// ```
 ///
-/// ```compile_fail
+/// ```compile_fail,E0521
 /// # use arenite::arena::{Arena, Root, Rooted};
 /// # struct Text;
 /// # impl Root for Text { type In<'a> = std::cell::Cell<&'a str>; }

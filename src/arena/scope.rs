@@ -45,7 +45,7 @@ use crate::arena::owned::Owned;
 ///
 /// The outer scope allocates again when the inner one has ended, not before:
 ///
-/// ```compile_fail,E0499
+/// ```compile_fail,E0501
 /// let mut arena = arenite::Arena::new();
 /// arena.scope(|outer| {
 ///     outer.scope(|_inner| outer.scope(|_| ()));
@@ -63,7 +63,7 @@ use crate::arena::owned::Owned;
 ///
 /// Two scopes' handles are of different types:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0521
 /// let (mut a, mut b) = (arenite::Arena::new(), arenite::Arena::new());
 /// a.scope(|in_a| b.scope(|in_b| std::mem::swap(in_a, in_b)));
 /// ```
