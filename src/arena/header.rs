@@ -18,6 +18,7 @@
 
 use core::alloc::Layout;
 use core::cell::{Cell, UnsafeCell};
+use core::mem::offset_of;
 use core::num::NonZero;
 use core::ptr::NonNull;
 
@@ -62,6 +63,7 @@ pub(crate) struct Header {
 /// Bytes at the start of a reservation that the header takes; a multiple of every cache line.
 pub(crate) const HEADER_SIZE: usize = 256;
 const_assert!(size_of::<Header>() <= HEADER_SIZE);
+const_assert!(offset_of!(Header, cursor).abs_diff(offset_of!(Header, limit)) > size_of::<usize>());
 
 /// A point that the cursor may fall back to, and what it needs to be as then.
 #[derive(Clone, Copy, Debug)]

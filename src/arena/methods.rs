@@ -139,8 +139,8 @@ macro_rules! value_methods {
             self.header().try_take::<MIN_ALIGN>(layout)
         }
 
-        /// Bytes in use: a scope's own, or all of an arena's. Padding counts, and so does what a
-        /// [`Cursor`] holds for its next values.
+        /// Bytes in use: a scope's own, or all of an arena's. Padding counts, and so does what a forgotten cursor had
+        /// left.
         #[must_use]
         pub fn used(&self) -> usize {
             self.header().cursor_addr().saturating_sub(self.start_addr())
