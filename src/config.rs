@@ -172,3 +172,33 @@ impl Default for Options {
         Options::new()
     }
 }
+
+/// Addresses that an arena reserves, in bytes: enough that none ever moves, few enough that thousands fit.
+pub(crate) const ARENA_RESERVATION: usize = 64 << 30;
+
+/// The smallest reservation that an arena makes do with, in bytes.
+pub(crate) const ARENA_RESERVATION_MIN: usize = 256 << 10;
+
+/// Addresses that arenas share, in bytes: while there are `n` of them, a new one reserves at most one part in `n + 1`. An
+/// eighth of the 128 TiB that user space has on x86-64, so that ten thousand arenas leave room for everything else.
+pub(crate) const ARENA_ADDRESSES: usize = 16 << 40;
+
+/// Committed at a time, in bytes, at least; what is in use is divided by `2^ARENA_GROWTH_SHIFT` for larger steps. A step
+/// costs one `mprotect` and no memory.
+pub(crate) const ARENA_GROWTH_STEP: usize = 256 << 10;
+pub(crate) const ARENA_GROWTH_SHIFT: u32 = 1;
+
+/// From here on, in bytes, an arena asks for huge pages and has each step filled in by one call, so a step costs
+/// memory: one part in `2^ARENA_POPULATE_SHIFT` of what is in use, or one huge page.
+pub(crate) const ARENA_LARGE: usize = 4 << 20;
+pub(crate) const ARENA_POPULATE_SHIFT: u32 = 6;
+pub(crate) const ARENA_HUGE_PAGE: usize = 2 << 20;
+
+/// What stays committed when an arena is reset or gone, in bytes.
+pub(crate) const ARENA_KEPT_PREFIX: usize = 1 << 20;
+
+/// Finished reservations that are kept for the next arenas, besides one of each thread.
+pub(crate) const ARENA_WARM: usize = 16;
+
+const_assert!(ARENA_ADDRESSES >= ARENA_RESERVATION && ARENA_RESERVATION >= ARENA_RESERVATION_MIN);
+const_assert!(ARENA_LARGE.is_multiple_of(ARENA_HUGE_PAGE) && ARENA_KEPT_PREFIX < ARENA_LARGE);

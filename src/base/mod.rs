@@ -2,5 +2,6 @@
 
 pub(crate) mod align;
 pub(crate) mod bitmap;
+pub(crate) mod bump;
 pub(crate) mod padded;
 pub(crate) mod sync;
