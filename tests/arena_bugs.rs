@@ -217,3 +217,33 @@ fn exact_growth_moves_nothing() {
     }
     assert_eq!((numbers.as_ptr(), arena.used()), (start, 10_007 * 8));
 }
+
+/// Would catch formatted text with a hole, where a `Display` hides that there was no room.
+#[test]
+fn hidden_formatting_errors_are_errors() {
+    struct Hides;
+    impl fmt::Display for Hides {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            let _ = f.write_str(&"x".repeat(1000));
+            let _ = f.write_str("tail");
+            Ok(())
+        }
+    }
+    let mut arena = Arena::new();
+    arena.set_limit(100);
+    assert!(arena.try_alloc_fmt(format_args!("a{Hides}b")).is_err());
+    assert_eq!(arena.try_alloc_fmt(format_args!("fits")).unwrap(), "fits");
+}
+
+/// Would catch bytes that are read as numbers though nobody has written them (under a tool that sees it), and sums that
+/// overflow with steps as large as they come.
+#[test]
+fn odd_copies_and_steps() {
+    let unwritten = [std::mem::MaybeUninit::<u8>::uninit(); 12];
+    assert_eq!(Arena::new().alloc_slice_copy(&unwritten).len(), 12);
+    drop(Arena::new());
+    if let Ok(arena) = ArenaOptions::new().growth_step(usize::MAX).build() {
+        arena.alloc_slice_uninit::<u8>(1 << 20);
+        arena.alloc_slice_uninit::<u8>(1 << 23);
+    }
+}

@@ -158,6 +158,9 @@ impl<const MIN_ALIGN: usize> Arena<MIN_ALIGN> {
     /// As for [`Mapping::as_mut_slice_unchecked`], for as long as the arena lives: the mapping is readable and writable
     /// throughout, its file does not shrink, and nobody changes the bytes of a value that this arena gave out unless
     /// they are meant for that (atomics, say).
+    ///
+    /// # Panics
+    /// If the mapping has no byte at a multiple of 256, nor one ends there: one of less than 256 bytes at an odd offset.
     pub unsafe fn over_shared(mapping: Mapping) -> Self {
         Arena::from_header(Header::over(mapping))
     }

@@ -213,11 +213,12 @@ impl<'h, const MIN: usize> Text<'h, MIN> {
         let row = Row::<u8, MIN>::with_capacity(header, arguments.as_str().map_or(32, str::len) + end.len())?;
         let mut text = Text { row, failure: None };
         match (fmt::write(&mut text, arguments), text.failure) {
-            (Ok(()), _) => {
+            // Also where the formatting went on as if nothing had happened: the text has a hole.
+            (_, Some(error)) => Err(error),
+            (Ok(()), None) => {
                 text.row.extend(end)?;
                 Ok(text.row.finish())
             }
-            (Err(_), Some(error)) => Err(error),
             (Err(_), None) => panic!("a formatting trait implementation returned an error"),
         }
     }
@@ -307,16 +308,17 @@ pub(crate) unsafe fn copy_to<T: Copy>(block: NonNull<u8>, values: &[T]) -> NonNu
 #[inline(always)]
 unsafe fn copy_short(to: NonNull<u8>, from: NonNull<u8>, len: usize) {
     debug_assert!(len <= 16);
+    // The bytes may be uninitialised: what is copied may itself be a `MaybeUninit`.
     // SAFETY: each part lies within `len` bytes, and all are read before any is written.
     unsafe {
         if len >= 8 {
-            copy_two_parts::<u64>(to, from, len);
+            copy_two_parts::<MaybeUninit<u64>>(to, from, len);
         } else if len >= 4 {
-            copy_two_parts::<u32>(to, from, len);
+            copy_two_parts::<MaybeUninit<u32>>(to, from, len);
         } else if len >= 2 {
-            copy_two_parts::<u16>(to, from, len);
+            copy_two_parts::<MaybeUninit<u16>>(to, from, len);
         } else if len == 1 {
-            to.write(from.read());
+            to.cast::<MaybeUninit<u8>>().write(from.cast().read());
         }
     }
 }
@@ -325,7 +327,7 @@ unsafe fn copy_short(to: NonNull<u8>, from: NonNull<u8>, len: usize) {
 ///
 /// # Safety
 /// Both ranges are `len` bytes long and do not overlap; `len` is at least the size of a `W` and at most twice that. A `W`
-/// is any bytes.
+/// is any bytes, initialised or not.
 #[inline(always)]
 unsafe fn copy_two_parts<W: Copy>(to: NonNull<u8>, from: NonNull<u8>, len: usize) {
     let last = len - size_of::<W>();

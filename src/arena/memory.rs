@@ -69,8 +69,12 @@ impl Header {
         // SAFETY: a mapping's address is never null.
         let base = unsafe { NonNull::new_unchecked(mapping.as_ptr()) };
         // A mapping may begin at any byte of a file.
-        let skipped =
-            (align::up(base.addr().get(), bump::MIN_ALIGN_MAX) - base.addr().get()).min(mapping.len());
+        let skipped = align::up(base.addr().get(), bump::MIN_ALIGN_MAX) - base.addr().get();
+        let len = mapping.len();
+        assert!(
+            skipped <= len,
+            "an arena over {len} bytes: the first {skipped} are no multiple of its alignment"
+        );
         // SAFETY: at most the mapping's length.
         let first = unsafe { base.add(skipped) };
         let end = base.addr().get() + mapping.len();
@@ -203,7 +207,7 @@ impl Header {
             let _ = reservation.advise(committed..to, Advice::HugePage);
         }
         // A block much larger than a step may be meant to stay sparse. What is not filled in now, is when it is touched.
-        let most = (committed >> ARENA_POPULATE_SHIFT).max(step) + 2 * ARENA_HUGE_PAGE;
+        let most = (committed >> ARENA_POPULATE_SHIFT).max(step).saturating_add(2 * ARENA_HUGE_PAGE);
         if fills && to - committed <= most {
             let _ = reservation.advise(committed..to, Advice::PopulateWrite);
         }

@@ -98,7 +98,7 @@ impl ArenaOptions {
     }
 
     /// An arena in which every block is aligned to `MIN_ALIGN` at least, and its size rounded up to it: a power of
-    /// two up to 4096. What asks for no more alignment is allocated by two instructions less.
+    /// two up to 256. What asks for no more alignment is allocated by two instructions less.
     ///
     /// # Errors
     /// As for [`build`](ArenaOptions::build).
