@@ -17,7 +17,7 @@ pub(crate) const GRANULES: usize = SEGMENT / GRANULE;
 /// The most bytes that a region reserves: one word has a bit for each of its segments.
 pub(crate) const REGION_MAX: usize = 64 * SEGMENT;
 
-/// Pointers in a magazine, its link and its floor among them; 512 bytes. Measured against 128 and 256 slots:
+/// Pointers in a magazine, its link and its floor among them; 512 bytes. Larger ones were not measured yet:
 /// ARCHITECTURE.md, *Decisions*.
 pub(crate) const MAGAZINE_SLOTS: usize = 64;
 
