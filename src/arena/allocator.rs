@@ -53,7 +53,7 @@ impl Header {
         new: Layout,
     ) -> Block {
         let at = block.addr().get();
-        let may_stay = at >= start && at.is_multiple_of(new.align());
+        let may_stay = at >= start && is_aligned(block, old, new);
         // SAFETY: passed on to the caller.
         if may_stay && unsafe { self.grow_last::<MIN>(block, old.size(), new.size()) } {
             return Ok(NonNull::slice_from_raw_parts(block, new.size()));
@@ -72,12 +72,11 @@ impl Header {
         old: Layout,
         new: Layout,
     ) -> Block {
-        let at = block.addr().get();
-        if !at.is_multiple_of(new.align()) {
+        if !is_aligned(block, old, new) {
             // SAFETY: passed on to the caller.
             return unsafe { self.move_block::<MIN>(block, old, new) };
         }
-        if at >= start {
+        if block.addr().get() >= start {
             // SAFETY: passed on to the caller. If it is not the last block, it stays as long as it is.
             unsafe { self.shrink_last::<MIN>(block, old.size(), new.size()) };
         }
@@ -93,6 +92,13 @@ impl Header {
         unsafe { moved.cast::<u8>().copy_from_nonoverlapping(block, old.size().min(new.size())) };
         Ok(moved)
     }
+}
+
+/// Whether a block with the old layout has the alignment of the new one: by its layouts, which are mostly constant, or
+/// by its address.
+#[inline(always)]
+fn is_aligned(block: NonNull<u8>, old: Layout, new: Layout) -> bool {
+    old.align() >= new.align() || block.addr().get().is_multiple_of(new.align())
 }
 
 /// The trait of one crate, for one type of handle. `$start` is the address below which blocks are not the handle's to

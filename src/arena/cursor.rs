@@ -30,9 +30,11 @@ use crate::base::{align, bump};
 /// ```
 #[derive(Debug)]
 pub struct Cursor<'c, 'a, const MIN_ALIGN: usize = 8> {
-    /// This cursor's alone is `next..limit`, as addresses; both are multiples of the least alignment.
-    next: NonNull<u8>,
-    limit: usize,
+    /// One unit of the least alignment behind the end of what is this cursor's alone.
+    beyond: *mut u8,
+    /// Where the next block may begin, in bytes from `beyond`: less than zero, and a multiple of the least alignment.
+    /// So moving on and asking whether a block fits is one addition and its sign.
+    next: isize,
     header: &'c Header,
     life: PhantomData<&'a mut ()>,
 }
@@ -40,39 +42,34 @@ pub struct Cursor<'c, 'a, const MIN_ALIGN: usize = 8> {
 impl<'c, 'a, const MIN_ALIGN: usize> Cursor<'c, 'a, MIN_ALIGN> {
     #[inline(always)]
     pub(crate) fn new(header: &'c Header) -> Self {
-        let (next, limit) = Self::take_rest(header);
-        Cursor { next, limit, header, life: PhantomData }
+        let (beyond, next) = Self::take_rest(header);
+        Cursor { beyond, next, header, life: PhantomData }
     }
 
-    /// Moves the arena's cursor to the end of what is committed, and returns where it was and is.
+    /// Moves the arena's cursor to the end of what is committed; returns what is behind that, and where it was from there.
     #[inline(always)]
-    fn take_rest(header: &Header) -> (NonNull<u8>, usize) {
+    fn take_rest(header: &Header) -> (*mut u8, isize) {
         let next = header.cursor.get();
-        let limit = align::down(header.limit.get(), MIN_ALIGN);
         // SAFETY: between cursor and limit, as the cursor is a multiple of the least alignment.
-        header.cursor.set(unsafe { at(next, limit) });
-        (next, limit)
+        let limit = unsafe { at(next, align::down(header.limit.get(), MIN_ALIGN)) };
+        header.cursor.set(limit);
+        let beyond = limit.as_ptr().wrapping_add(MIN_ALIGN);
+        (beyond, next.addr().get().wrapping_sub(beyond.addr()).cast_signed())
     }
 
-    /// Gives `next..limit` back if nothing was allocated behind it.
+    /// Where the next block may begin.
     #[inline(always)]
-    fn give_back(header: &Header, next: NonNull<u8>, limit: usize) {
-        if header.cursor_addr() == limit {
+    fn next(&self) -> NonNull<u8> {
+        // SAFETY: where the arena's cursor was, or the end of a block behind that.
+        unsafe { NonNull::new_unchecked(self.beyond.wrapping_offset(self.next)) }
+    }
+
+    /// Gives what is left from `next` on back if nothing was allocated behind it.
+    #[inline(always)]
+    fn give_back(header: &Header, beyond: *mut u8, next: NonNull<u8>) {
+        if header.cursor.get().as_ptr() == beyond.wrapping_sub(MIN_ALIGN) {
             header.cursor.set(next);
         }
-    }
-
-    #[inline(always)]
-    fn bump(&mut self, layout: Layout) -> Option<NonNull<u8>> {
-        let place = bump::place(self.next.addr().get(), layout.size(), layout.align(), MIN_ALIGN);
-        if place.end > self.limit {
-            return None;
-        }
-        // SAFETY: start and end lie between `next` and `limit`.
-        let (start, end) = unsafe { (at(self.next, place.start), at(self.next, place.end)) };
-        self.next = end;
-        poison::lift(start, place.end - place.start);
-        Some(start)
     }
 
     /// A block from what the arena commits next; and where the cursor goes on. By value, because a pointer to the
@@ -81,24 +78,32 @@ impl<'c, 'a, const MIN_ALIGN: usize> Cursor<'c, 'a, MIN_ALIGN> {
     #[inline(never)]
     fn refill(
         header: &Header,
+        beyond: *mut u8,
         next: NonNull<u8>,
-        limit: usize,
         layout: Layout,
-    ) -> (Result<NonNull<u8>, ArenaError>, NonNull<u8>, usize) {
-        Self::give_back(header, next, limit);
+    ) -> (Result<NonNull<u8>, ArenaError>, *mut u8, isize) {
+        Self::give_back(header, beyond, next);
         let block = header.try_take::<MIN_ALIGN>(layout);
-        let (next, limit) = Self::take_rest(header);
-        (block, next, limit)
+        let (beyond, next) = Self::take_rest(header);
+        (block, beyond, next)
     }
 
     #[inline(always)]
     fn try_take(&mut self, layout: Layout) -> Result<NonNull<u8>, ArenaError> {
-        if let Some(block) = self.bump(layout) {
-            return Ok(block);
+        let next = self.next();
+        let place = bump::place(next.addr().get(), layout.size(), layout.align(), MIN_ALIGN);
+        // At least one unit below zero before, at most `isize::MAX` and one unit's rounding more now: it cannot wrap.
+        let end = place.end.wrapping_sub(self.beyond.addr()).cast_signed();
+        if end >= 0 {
+            let (block, beyond, next) = Self::refill(self.header, self.beyond, next, layout);
+            (self.beyond, self.next) = (beyond, next);
+            return block;
         }
-        let (block, next, limit) = Self::refill(self.header, self.next, self.limit, layout);
-        (self.next, self.limit) = (next, limit);
-        block
+        self.next = end;
+        // SAFETY: the start lies between `next` and the end of what is the cursor's.
+        let start = unsafe { at(next, place.start) };
+        poison::lift(start, place.end - place.start);
+        Ok(start)
     }
 
     #[inline(always)]
@@ -189,6 +194,6 @@ unsafe fn write<'a, T>(mut place: NonNull<T>, value: T) -> &'a mut T {
 impl<const MIN_ALIGN: usize> Drop for Cursor<'_, '_, MIN_ALIGN> {
     #[inline(always)]
     fn drop(&mut self) {
-        Self::give_back(self.header, self.next, self.limit);
+        Self::give_back(self.header, self.beyond, self.next());
     }
 }
