@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use allocator_api2::alloc::Allocator;
-use arenite::arena::{Arena, ArenaErrorKind, ArenaOptions, Owned, Scope};
+use arenite::arena::{Arena, ArenaErrorKind, ArenaOptions, Checkpoint, Owned, Scope};
 use arenite::vm::{MapOptions, Sharing, page_size};
 
 /// Counts its drops.
@@ -290,6 +290,38 @@ fn limits_hold_and_the_arena_stays_usable() {
     assert_eq!(arena.used(), 912, "what did not come to be left nothing behind");
     arena.set_limit(usize::MAX);
     arena.alloc([0_u8; 100_000]);
+}
+
+/// Would catch a limit that stays where the arena stood when it was set.
+#[test]
+fn a_limit_below_what_is_in_use_holds_from_the_next_reset_on() {
+    let ways: [fn(&mut Arena, Checkpoint); 3] =
+        [|arena, _| arena.reset(), |arena, _| arena.reset_keep_all(), |arena, start| arena.rewind(start)];
+    for way in ways {
+        let mut arena = Arena::new();
+        let start = arena.checkpoint();
+        arena.alloc([1_u8; 5000]);
+        arena.set_limit(100);
+        assert_eq!(arena.remaining(), 0, "what is in use stays, and no more comes");
+        assert_eq!(arena.try_alloc(1_u8).unwrap_err().kind(), ArenaErrorKind::LimitReached);
+        way(&mut arena, start);
+        assert_eq!(arena.remaining(), 100);
+        arena.alloc([2_u8; 96]);
+        assert_eq!(arena.try_alloc(1_u64).unwrap_err().bound(), 100);
+        arena.set_limit(usize::MAX);
+        arena.alloc([3_u8; 5000]);
+    }
+}
+
+/// Would catch padding that a mapping shows as it was, which is no byte at all to the language.
+#[test]
+fn a_mapping_is_bytes_again_when_its_arena_is_gone() {
+    let arena: Arena = Arena::over(MapOptions::new(1 << 16).map_anonymous().unwrap()).unwrap();
+    arena.alloc((1_u8, 2_u64));
+    arena.alloc_slice_uninit::<u64>(100);
+    let mapping = arena.into_mapping().unwrap();
+    let sum: u64 = mapping.as_slice().unwrap().iter().map(|&byte| u64::from(byte)).sum();
+    assert!(sum >= 3);
 }
 
 #[test]

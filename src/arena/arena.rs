@@ -253,6 +253,7 @@ impl<const MIN_ALIGN: usize> Arena<MIN_ALIGN> {
         assert!(is_ours, "the checkpoint is not of this arena, or lies above where it is now");
         // With `&mut self` nothing of the arena is borrowed, so any point of it will do.
         header.fall_to(header.first.with_addr(checkpoint.0.addr()));
+        header.reapply_limit();
     }
 
     /// Takes everything back. The kept prefix stays committed; what is behind it goes back to the system once the
@@ -266,6 +267,7 @@ impl<const MIN_ALIGN: usize> Arena<MIN_ALIGN> {
     pub fn reset_keep_all(&mut self) {
         self.header().fall_to(self.header().first);
         self.header().high.set(self.start_addr());
+        self.header().reapply_limit();
     }
 
     /// Gives what is committed and not in use back to the system.
@@ -288,7 +290,8 @@ impl<const MIN_ALIGN: usize> Arena<MIN_ALIGN> {
         self.header().ceiling.get() - self.header().cursor_addr()
     }
 
-    /// Bytes that may be in use at the most, from now on; what is in use stays. `usize::MAX` is no limit.
+    /// Bytes that may be in use at the most, from now on. `usize::MAX` is no limit. Where more is in use already, that
+    /// stays, and no more than that may be in use until the arena is reset or rewound.
     pub fn set_limit(&mut self, bytes: usize) {
         self.header().set_limit(bytes);
     }

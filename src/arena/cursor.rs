@@ -64,12 +64,11 @@ impl<'c, 'a, const MIN_ALIGN: usize> Cursor<'c, 'a, MIN_ALIGN> {
         unsafe { NonNull::new_unchecked(self.beyond.wrapping_offset(self.next)) }
     }
 
-    /// Gives what is left from `next` on back if nothing was allocated behind it.
+    /// Gives what is left from `next` on back. Nothing lies behind it: who has the cursor has the arena's to himself.
     #[inline(always)]
     fn give_back(header: &Header, beyond: *mut u8, next: NonNull<u8>) {
-        if header.cursor.get().as_ptr() == beyond.wrapping_sub(MIN_ALIGN) {
-            header.cursor.set(next);
-        }
+        debug_assert_eq!(header.cursor.get().as_ptr(), beyond.wrapping_sub(MIN_ALIGN));
+        header.cursor.set(next);
     }
 
     /// A block from what the arena commits next; and where the cursor goes on. By value, because a pointer to the
@@ -163,7 +162,25 @@ impl<'c, 'a, const MIN_ALIGN: usize> Cursor<'c, 'a, MIN_ALIGN> {
         unsafe { str::from_utf8_unchecked_mut(bytes) }
     }
 
+    /// As [`Arena::try_alloc_str`](crate::arena::Arena::try_alloc_str).
+    ///
+    /// # Errors
+    /// As for [`try_alloc`](Cursor::try_alloc).
+    #[inline(always)]
+    pub fn try_alloc_str(&mut self, text: &str) -> Result<&'a mut str, ArenaError> {
+        let bytes = self.try_alloc_slice_copy(text.as_bytes())?;
+        // SAFETY: as in `alloc_str`.
+        Ok(unsafe { str::from_utf8_unchecked_mut(bytes) })
+    }
+
     /// As [`Arena::alloc_slice_fill`](crate::arena::Arena::alloc_slice_fill), for what can be copied.
+    #[inline]
+    #[track_caller]
+    pub fn alloc_slice_fill<T: Copy>(&mut self, len: usize, value: T) -> &'a mut [T] {
+        self.try_alloc_slice_fill(len, value).unwrap_or_else(|error| error.panic())
+    }
+
+    /// As [`alloc_slice_fill`](Cursor::alloc_slice_fill).
     ///
     /// # Errors
     /// As for [`try_alloc`](Cursor::try_alloc), and for a length that overflows.

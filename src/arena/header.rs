@@ -51,8 +51,9 @@ pub(crate) struct Header {
     pub(crate) committed: Cell<usize>,
     pub(crate) growth_step: Cell<usize>,
     pub(crate) keep: Cell<usize>,
-    /// Whether the ceiling is a limit that the user set.
-    pub(crate) is_limited: Cell<bool>,
+    /// Bytes that may be in use at the most, as the user wants it; `usize::MAX` is no limit. The ceiling is higher as
+    /// long as more is in use.
+    pub(crate) bound: Cell<usize>,
     pub(crate) shape: Shape,
     /// The next in the pool of warm reservations.
     pub(crate) next: Cell<Option<NonNull<Header>>>,
@@ -200,7 +201,7 @@ impl Header {
         Mark { cursor, high }
     }
 
-    /// Falls back to the mark. The cursor may already be lower, by the last block's giving back.
+    /// Falls back to the mark, if anything was allocated since.
     #[inline(always)]
     pub(crate) fn rewind(&self, mark: Mark) {
         if mark.cursor < self.cursor.get() {

@@ -5,6 +5,7 @@
 //! commit far ahead, because that costs no memory; from `ARENA_LARGE` on each step is filled in at once, by huge pages
 //! where the system has them, and is small in proportion to what is in use already.
 
+use core::arch::asm;
 use core::cell::{Cell, UnsafeCell};
 use core::ptr::NonNull;
 use std::io;
@@ -100,7 +101,7 @@ impl Header {
             committed: Cell::new(committed),
             growth_step: Cell::new(0),
             keep: Cell::new(0),
-            is_limited: Cell::new(false),
+            bound: Cell::new(usize::MAX),
             shape,
             next: Cell::new(None),
             memory: UnsafeCell::new(memory),
@@ -130,8 +131,11 @@ impl Header {
         let range = reservation.mapped_len() - guard;
         let ceiling = base.addr().get() + range;
         let committed = options.growth_step.min(range - HEADER_SIZE) + HEADER_SIZE;
-        let committed = align::up(committed, page).min(range);
-        reservation.commit(..committed)?;
+        let mut committed = align::up(committed, page).min(range);
+        if reservation.commit(..committed).is_err() {
+            committed = align::up(HEADER_SIZE, page);
+            reservation.commit(..committed)?;
+        }
         if options.shape.huge_pages == HugePages::Always {
             // A kernel without huge pages refuses, which harms nothing.
             let _ = reservation.advise(.., Advice::HugePage);
@@ -154,7 +158,7 @@ impl Header {
     pub(crate) fn commit_to(&self, end: usize, asked: usize) -> Result<(), ArenaError> {
         let ceiling = self.ceiling.get();
         if end > ceiling {
-            let limited = self.is_limited.get();
+            let limited = ceiling < self.range_end();
             let kind = if limited { ArenaErrorKind::LimitReached } else { ArenaErrorKind::RangeFull };
             return Err(self.error(kind, asked));
         }
@@ -219,12 +223,25 @@ impl Header {
         ArenaError { kind, asked, used: self.used(), bound }
     }
 
-    /// Bytes that may be in use at the most, from now on; what is in use stays. `usize::MAX` is no limit.
+    /// Bytes that may be in use at the most; what is in use stays. `usize::MAX` is no limit.
     pub(crate) fn set_limit(&self, bytes: usize) {
-        let first = self.first.addr().get();
-        let range_end = self.range_end();
-        let ceiling = first.saturating_add(bytes).min(range_end).max(self.cursor_addr());
-        self.is_limited.set(bytes < range_end - first);
+        self.bound.set(bytes);
+        self.apply_limit();
+    }
+
+    /// To be called when the cursor has fallen: the limit may have been set when more was in use than it allows.
+    #[inline]
+    pub(crate) fn reapply_limit(&self) {
+        if self.bound.get() != usize::MAX {
+            self.apply_limit();
+        }
+    }
+
+    /// Brings the ceiling to where the limit wants it, as far down as the cursor allows.
+    #[cold]
+    fn apply_limit(&self) {
+        let wanted = self.first.addr().get().saturating_add(self.bound.get());
+        let ceiling = wanted.min(self.range_end()).max(self.cursor_addr());
         self.ceiling.set(ceiling);
         // SAFETY: nobody has the memory borrowed mutably.
         let base = unsafe { &*self.memory.get() }.base();
@@ -258,6 +275,7 @@ impl Header {
             self.fall_to(self.first);
         }
         self.high.set(self.first.addr().get());
+        self.reapply_limit();
     }
 
     /// Gives what is committed behind `keep` bytes from the start back to the system.
@@ -310,8 +328,7 @@ impl Header {
                 Memory::Reserved(_) => {
                     this.keep.set(this.keep.get().min(ARENA_KEPT_PREFIX));
                     this.reset();
-                    if this.is_limited.get() {
-                        this.is_limited.set(false);
+                    if this.bound.get() != usize::MAX {
                         this.set_limit(usize::MAX);
                     }
                     warm::give(header);
@@ -335,6 +352,7 @@ impl Header {
             match header.memory.into_inner() {
                 Memory::Mapped(mapping) => {
                     poison::lift_all(mapping.as_ptr(), mapping.len());
+                    initialise(mapping.as_ptr());
                     Some(mapping)
                 }
                 Memory::Reserved(_) => None,
@@ -355,6 +373,13 @@ impl Header {
         }
         RESERVATIONS.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Makes every byte of the pointer's mapping initialised as it is: values had padding, and a mapping can be read as bytes
+/// without `unsafe`. To the compiler the empty instruction may have written there whatever it finds.
+fn initialise(start: *mut u8) {
+    // SAFETY: nothing is run. Nobody else has a reference into the mapping.
+    unsafe { asm!("/* {0} */", in(reg) start, options(nostack, preserves_flags)) };
 }
 
 impl Memory {

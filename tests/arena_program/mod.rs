@@ -1,14 +1,19 @@
 //! A program of arena calls with a shadow of what must be there: run by the property test and by the fuzzer.
 //!
 //! Scopes nest by recursion, as they do in a user's code. After each step that takes memory back, all blocks that are
-//! still there are read again; each new one is checked against all others.
+//! still there are read again; each new one is checked against all others. Calls that need the arena itself (offsets,
+//! [`owners`]) end all scopes.
+
+mod owners;
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
+use std::cell::Cell;
+use std::ffi::CString;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use allocator_api2::alloc::Allocator;
-use arenite::arena::{Arena, Cursor, Scope};
+use arenite::arena::{Arena, ArenaOptions, Cursor, Owned, Scope};
 
 /// One call. Numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
@@ -22,6 +27,9 @@ pub(crate) enum Call {
     Text(u16),
     Iterate { len: u16, inner: bool },
     Format(u16),
+    Rows { len: u16, how: Rows },
+    CText { len: u16, nul: u16 },
+    Own { len: u16, keep: Keep },
     Layout { size: u32, align: u8 },
     Zeroed { size: u32, align: u8 },
     Grow { block: u8, by: u32 },
@@ -30,12 +38,45 @@ pub(crate) enum Call {
     Batch { len: u16, forget: bool },
     Overflow,
     TooMuch,
-    Enter,
+    Enter { guard: bool },
     Leave,
     Panic,
-    Reset { keep_all: bool },
     Checkpoint,
     Rewind,
+    Arena(OfArena),
+}
+
+/// Where the values of a slice come from.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
+pub(crate) enum Rows {
+    Clone { panics: bool },
+    Fill,
+    Default,
+    With { inner: bool },
+    Exact { lies: bool },
+}
+
+/// What becomes of an owning handle.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
+pub(crate) enum Keep {
+    UntilScopeEnds,
+    Drop,
+    Leak,
+}
+
+/// A call that only the arena itself can do.
+#[derive(Clone, Debug)]
+#[cfg_attr(fuzzing, derive(arbitrary::Arbitrary))]
+pub(crate) enum OfArena {
+    Reset { keep_all: bool },
+    Trim,
+    Limit(u32),
+    Offsets(u16),
+    Rooted { len: u16, more: u16, freeze: bool },
+    Pool { guards: u8, len: u16 },
+    Mapped(u16),
 }
 
 /// Memory that was handed out: what it must hold.
@@ -55,7 +96,26 @@ struct Shadow {
     seed: u8,
 }
 
+thread_local! {
+    /// Values of [`Counted`] that are there and that somebody will drop.
+    static COUNTED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A value that counts how many of it there are, and can panic when it is cloned.
+#[derive(Debug)]
+struct Counted {
+    marks: [u8; 20],
+    value: u32,
+    panics: bool,
+}
+
 struct Planned;
+
+const LIMIT: usize = 8 << 20;
+
+fn options() -> ArenaOptions {
+    Arena::options().limit(LIMIT).growth_step(4096).kept_prefix(16384)
+}
 
 /// Runs the program in arenas of two least alignments.
 pub(crate) fn run(calls: &[Call]) {
@@ -64,35 +124,30 @@ pub(crate) fn run(calls: &[Call]) {
 }
 
 fn run_in<const MIN: usize>(calls: &[Call]) {
-    let mut arena: Arena<MIN> =
-        Arena::options().limit(8 << 20).growth_step(4096).kept_prefix(16384).build_with_min_align().unwrap();
+    let mut arena: Arena<MIN> = options().build_with_min_align().unwrap();
     let mut rest = calls;
     while !rest.is_empty() {
         let mut shadow = Shadow::default();
         let ended =
             catch_unwind(AssertUnwindSafe(|| run_scope(&mut arena.as_scope(), &mut rest, &mut shadow, 0)));
-        ended.unwrap_or_else(|payload| {
-            if payload.is::<Planned>() {
-            } else {
-                resume_unwind(payload)
-            }
-        });
+        ended.unwrap_or_else(as_planned);
         shadow.check_all();
-        match rest.split_first() {
-            Some((Call::Reset { keep_all }, after)) => {
-                rest = after;
-                if *keep_all {
-                    arena.reset_keep_all();
-                } else {
-                    arena.reset();
-                }
-                assert_eq!((arena.used(), arena.peak()), (0, 0));
+        assert_eq!(COUNTED.get(), 0, "what is owned is dropped, once, and what is leaked is not");
+        if let Some((call, after)) = rest.split_first() {
+            rest = after;
+            if let Call::Arena(call) = call {
+                arena = owners::run(arena, call);
             }
-            Some((_, after)) => rest = after,
-            None => {}
         }
     }
     assert!(arena.peak() >= arena.used() && arena.committed() >= arena.used());
+}
+
+/// A panic that was no part of the program goes on.
+fn as_planned(payload: Box<dyn std::any::Any + Send>) {
+    if !payload.is::<Planned>() {
+        resume_unwind(payload);
+    }
 }
 
 /// Runs calls until the scope is left. A call that only the arena itself can do ends all scopes.
@@ -104,9 +159,11 @@ fn run_scope<const MIN: usize>(
 ) {
     let first = shadow.blocks.len();
     let mut checkpoint = (scope.checkpoint(), first);
+    // Dropped before the scope ends, also by a panic.
+    let mut owned: Vec<Owned<'_, [Counted]>> = Vec::new();
     while let Some((call, after)) = rest.split_first() {
         match call {
-            Call::Reset { .. } => return,
+            Call::Arena(_) => return,
             Call::Leave if depth > 0 => {
                 *rest = after;
                 return;
@@ -116,21 +173,27 @@ fn run_scope<const MIN: usize>(
                 // The hook would print.
                 resume_unwind(Box::new(Planned));
             }
-            Call::Enter if depth < 6 => {
+            Call::Enter { guard } if depth < 6 => {
                 *rest = after;
                 let (used, known) = (scope.used(), shadow.blocks.len());
+                let mut enter = |inner: &mut Scope<'_, MIN>| {
+                    assert_eq!((inner.used(), inner.peak()), (0, 0));
+                    run_scope(inner, rest, shadow, depth + 1);
+                    assert!(inner.peak() >= inner.used());
+                    shadow.blocks.truncate(known);
+                };
                 let ended = catch_unwind(AssertUnwindSafe(|| {
-                    scope.scope(|inner| {
-                        assert_eq!((inner.used(), inner.peak()), (0, 0));
-                        run_scope(inner, rest, shadow, depth + 1);
-                        assert!(inner.peak() >= inner.used());
-                    });
+                    if *guard {
+                        // Its scope twice, the second where the first began.
+                        let mut guard = scope.scope_guard();
+                        enter(&mut guard.scope());
+                        guard.rewind();
+                        enter(&mut guard.scope());
+                    } else {
+                        scope.scope(enter);
+                    }
                 }));
-                if let Err(payload) = ended
-                    && !payload.is::<Planned>()
-                {
-                    resume_unwind(payload);
-                }
+                ended.unwrap_or_else(as_planned);
                 shadow.blocks.truncate(known);
                 assert_eq!(scope.used(), used);
                 shadow.check_all();
@@ -138,10 +201,22 @@ fn run_scope<const MIN: usize>(
             }
             Call::Checkpoint => checkpoint = (scope.checkpoint(), shadow.blocks.len()),
             Call::Rewind if shadow.blocks.len() >= checkpoint.1 => {
+                owned.clear();
                 shadow.blocks.truncate(checkpoint.1);
                 // SAFETY: the shadow forgot what was allocated since, and `make` freed nothing below it.
                 unsafe { scope.rewind(checkpoint.0) };
                 shadow.check_all();
+            }
+            Call::Own { len, keep } => {
+                *rest = after;
+                let values = (0..u32::from(*len % 50)).map(|n| Counted::new(n, false));
+                let Ok(handle) = scope.try_alloc_owned_slice(values) else { continue };
+                assert!(handle.iter().zip(0..).all(|(one, n)| one.value == n));
+                match keep {
+                    Keep::UntilScopeEnds => owned.push(handle),
+                    Keep::Drop => drop(handle),
+                    Keep::Leak => forget_all(Owned::leak(handle)),
+                }
             }
             other => run_call(scope, other, shadow, first.max(checkpoint.1)),
         }
@@ -222,6 +297,69 @@ fn run_call<const MIN: usize>(scope: &mut Scope<'_, MIN>, call: &Call, shadow: &
                 shadow.fill(NonNull::from(&mut *text).cast(), text.len(), MIN, false);
             }
         }
+        Call::Rows { len, how } => {
+            let wanted: Vec<u32> = (0..u32::from(len)).collect();
+            let row = match how {
+                Rows::Clone { panics } => {
+                    let values: Vec<Counted> =
+                        wanted.iter().map(|&n| Counted::new(n, panics && n == 3)).collect();
+                    let used = scope.used();
+                    let cloned = catch_unwind(AssertUnwindSafe(|| scope.try_alloc_slice_clone(&values)));
+                    match cloned {
+                        Ok(Ok(row)) => {
+                            assert!(row.iter().map(|one| one.value).eq(wanted));
+                            forget_all(row);
+                        }
+                        Ok(Err(_)) => {}
+                        Err(payload) => {
+                            as_planned(payload);
+                            assert!(scope.used() < used + 8, "a failed clone keeps nothing but padding");
+                        }
+                    }
+                    assert!(COUNTED.get() >= values.len());
+                    return;
+                }
+                Rows::Fill => scope.try_alloc_slice_fill(usize::from(len), 7_u32),
+                Rows::Default => scope.try_alloc_slice_default::<u32>(usize::from(len)),
+                Rows::With { inner } => scope.try_alloc_slice_with(usize::from(len), |n| {
+                    if inner && n % 50 == 0 {
+                        shadow.add_value(&*scope, MIN);
+                    }
+                    n as u32
+                }),
+                Rows::Exact { lies } => scope.try_alloc_slice_exact(Exactly {
+                    next: 0,
+                    end: u32::from(len),
+                    told: if lies { usize::from(len / 2) } else { usize::from(len) },
+                }),
+            };
+            if let Ok(row) = row {
+                let right = match how {
+                    Rows::Fill => row.iter().all(|&n| n == 7),
+                    Rows::Default => row.iter().all(|&n| n == 0),
+                    Rows::Exact { lies: true } => *row == wanted[..usize::from(len / 2)],
+                    _ => *row == *wanted,
+                };
+                assert!(right, "{how:?}: {row:?}");
+                shadow.fill(NonNull::from(&mut *row).cast(), size_of_val(row), 4.max(MIN), false);
+            }
+        }
+        Call::CText { len, nul } => {
+            let mut text = "c".repeat(usize::from(len));
+            let until = usize::from(nul).min(text.len());
+            if until < text.len() {
+                text.replace_range(until..=until, "\0");
+            }
+            if let Ok(c_text) = scope.try_alloc_c_str_from(&text) {
+                assert_eq!(c_text.to_bytes(), &text.as_bytes()[..until]);
+                let own = CString::from(&*c_text);
+                if let Ok(copy) = scope.try_alloc_c_str(&own) {
+                    assert_eq!(*copy, *own);
+                    shadow.fill(NonNull::from(copy).cast(), until + 1, MIN, false);
+                }
+                shadow.fill(NonNull::from(c_text).cast(), until + 1, MIN, false);
+            }
+        }
         Call::Layout { size, align } | Call::Zeroed { size, align } => {
             let layout = Layout::from_size_align(size as usize % (1 << 18), 1 << (align % 10)).unwrap();
             let zeroed = matches!(call, Call::Zeroed { .. });
@@ -276,6 +414,57 @@ fn run_call<const MIN: usize>(scope: &mut Scope<'_, MIN>, call: &Call, shadow: &
         _ => {}
     }
 }
+
+impl Counted {
+    fn new(value: u32, panics: bool) -> Counted {
+        COUNTED.set(COUNTED.get() + 1);
+        Counted { marks: [7; 20], value, panics }
+    }
+}
+
+impl Clone for Counted {
+    fn clone(&self) -> Counted {
+        if self.panics {
+            resume_unwind(Box::new(Planned));
+        }
+        Counted::new(self.value, false)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        assert_eq!(self.marks, [7; 20], "dropped what is not there");
+        COUNTED.set(COUNTED.get() - 1);
+    }
+}
+
+/// Nobody drops these any more.
+fn forget_all(values: &[Counted]) {
+    COUNTED.set(COUNTED.get() - values.len());
+}
+
+/// Numbers up to an end, of which it tells a wrong count.
+struct Exactly {
+    next: u32,
+    end: u32,
+    told: usize,
+}
+
+impl Iterator for Exactly {
+    type Item = u32;
+
+    fn next(&mut self) -> Option<u32> {
+        let now = self.next;
+        self.next += 1;
+        (now < self.end).then_some(now)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.told, Some(self.told))
+    }
+}
+
+impl ExactSizeIterator for Exactly {}
 
 impl Block {
     fn layout(&self) -> Layout {
