@@ -29,22 +29,29 @@ pub(crate) fn launcher() -> PathBuf {
     folder().join("launcher")
 }
 
+/// The program that has all arenas.
+pub(crate) fn arena() -> PathBuf {
+    folder().join("arena")
+}
+
 /// Builds what the peers need. An allocator that does not build is named with the reason, and the others go on.
 pub(crate) fn build(peers: &[Peer]) -> anyhow::Result<BTreeMap<&'static str, String>> {
     fs::create_dir_all(folder())?;
-    let mut features: Vec<_> = peers.iter().map(Peer::feature).collect();
+    let mut features: Vec<_> = peers.iter().filter_map(Peer::feature).collect();
     features.sort_unstable();
     features.dedup();
     let bar = ProgressBar::new((features.len() * PROGRAMS.len()) as u64);
     bar.set_style(ProgressStyle::with_template("building {msg:24} {wide_bar} {pos}/{len} {elapsed}")?);
     build_one("launcher", &[], &launcher())?;
+    if peers.iter().any(|peer| peer.feature().is_none()) {
+        build_one("arena", &[], &arena())?;
+    }
     let mut failures = BTreeMap::new();
     for feature in features {
         for program in PROGRAMS {
             bar.set_message(format!("{program} on {feature}"));
             bar.tick();
-            let features = ["--features", &format!("allocators/{feature}")];
-            if let Err(error) = build_one(program, &features, &path(program, feature)) {
+            if let Err(error) = build_program(program, feature) {
                 bar.suspend(|| eprintln!("{feature} does not build and is left out: {error:#}"));
                 failures.insert(feature, format!("does not build: {error}"));
             }
@@ -53,6 +60,10 @@ pub(crate) fn build(peers: &[Peer]) -> anyhow::Result<BTreeMap<&'static str, Str
     }
     bar.finish_and_clear();
     Ok(failures)
+}
+
+pub(crate) fn build_program(program: &str, feature: &str) -> anyhow::Result<()> {
+    build_one(program, &["--features", &format!("allocators/{feature}")], &path(program, feature))
 }
 
 fn build_one(program: &str, features: &[&str], to: &Path) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! Instructions, counted: a run of `n` and one of `2n` operations, and the difference is what `n` cost.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,32 +10,22 @@ use measure::{Record, Unit};
 use crate::child::{capture, preload};
 
 /// As a record of its own whose score is instructions an operation.
-pub(crate) fn measure(
-    worker: &Path,
-    workload: &str,
-    ops: u64,
-    library: Option<&Path>,
-) -> anyhow::Result<Record> {
-    let (less, _) = collected(worker, workload, ops, library)?;
-    let (more, mut record) = collected(worker, workload, 2 * ops, library)?;
+pub(crate) fn measure(worker: &[&OsStr], ops: u64, library: Option<&Path>) -> anyhow::Result<Record> {
+    let (less, _) = collected(worker, ops, library)?;
+    let (more, mut record) = collected(worker, 2 * ops, library)?;
     record.score = (more as f64 - less as f64) / ops as f64;
     record.unit = Unit::Instructions;
     record.ops = ops;
     Ok(record)
 }
 
-fn collected(
-    worker: &Path,
-    workload: &str,
-    ops: u64,
-    library: Option<&Path>,
-) -> anyhow::Result<(u64, Record)> {
+/// The worker with all that stands before the number of operations.
+fn collected(worker: &[&OsStr], ops: u64, library: Option<&Path>) -> anyhow::Result<(u64, Record)> {
     let mut command = Command::new("valgrind");
-    command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]).arg(worker).args([
-        workload,
-        &ops.to_string(),
-        "1",
-    ]);
+    command
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .args(worker)
+        .args([&ops.to_string(), "1"]);
     preload(&mut command, library);
     let (output, errors) = capture(&mut command)?;
     let line = errors.lines().find(|line| line.contains("Collected :")).context("callgrind's summary")?;

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -20,8 +21,10 @@ pub(crate) enum Command {
     List,
     /// Make tables and charts of results again
     Report(ReportOptions),
-    /// Say how far the medians of two runs lie apart
+    /// Say how far the figures of two runs lie apart
     Compare(CompareOptions),
+    /// Record the allocations of a program, to be replayed by `run --trace`
+    Record(RecordOptions),
 }
 
 #[derive(Debug, Args)]
@@ -30,17 +33,25 @@ pub(crate) struct RunOptions {
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
 
-    /// Smaller workloads and three rounds: within five minutes on two cores, once all is built
+    /// Smaller workloads, fewer rounds: within five minutes on two cores, once all is built
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Allocators to compare [default: all; in a quick run without those that are there twice]
+    /// Allocators and arenas to compare [default: all]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) peers: Vec<String>,
 
-    /// How often each is run [default: 3 in a quick run, else 7]
+    /// How often each is run before those that are not stable are run again [default: 3 in a quick run, else 7]
     #[arg(long, value_name = "N")]
     pub(crate) rounds: Option<usize>,
+
+    /// No round but the first is begun after so many minutes [default: 4.5 in a quick run, else 26]
+    #[arg(long, value_name = "N")]
+    pub(crate) minutes: Option<f64>,
+
+    /// A recorded program to replay, beside those that come with the set; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Vec<PathBuf>,
 
     /// Threads of the workloads that leave it open
     #[arg(long, value_name = "N", default_value_t = 2)]
@@ -65,13 +76,36 @@ pub(crate) struct ReportOptions {
     #[arg(value_name = "FILE", default_values_os_t = [default_results()])]
     pub(crate) results: Vec<PathBuf>,
 
-    /// Results of another run: what differs by more than 5 % is marked
+    /// Results of another run: figures that differ by more than 5 % are marked
     #[arg(long, value_name = "FILE")]
     pub(crate) against: Option<PathBuf>,
 
-    /// Print the table of README.md instead
+    /// Print the tables as Markdown instead
     #[arg(long)]
     pub(crate) markdown: bool,
+
+    /// Also write the tables of benches/README.md and of the library's README.md, between their markers
+    #[arg(long)]
+    pub(crate) readme: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordOptions {
+    /// Where the recording goes
+    #[arg(value_name = "FILE")]
+    pub(crate) out: PathBuf,
+
+    /// Operations of a workload; its own number if it is not said
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+
+    /// Threads of a workload
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) threads: usize,
+
+    /// A workload of the group `programs`, or a program whose global allocator is `trace::Recorder`, and its arguments
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

@@ -101,6 +101,8 @@ pub(crate) fn descriptions() -> Vec<Description> {
         stresses: program.stresses.to_owned(),
         threaded: false,
         idle: false,
+        is_counted: false,
+        only: Vec::new(),
     };
     PROGRAMS.iter().filter(is_there).map(describe).collect()
 }

@@ -49,7 +49,7 @@ fn output(program: &str, arguments: &[&str]) -> String {
 /// The version of an allocator, as its source names it.
 pub(crate) fn version(peer: &Peer) -> String {
     match peer.kind {
-        Kind::Linked { package: Some(name), .. } => {
+        Kind::Linked { package: Some(name), .. } | Kind::Arena { package: name } => {
             let lock = cargo_lock::Lockfile::load(package().join("Cargo.lock"));
             let found = lock.ok().and_then(|lock| {
                 lock.packages

@@ -12,6 +12,7 @@ mod report;
 mod results;
 mod run;
 mod summary;
+mod traces;
 
 use std::process::ExitCode;
 
@@ -24,5 +25,6 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::List => run::list(),
         Command::Report(options) => report::run(&options),
         Command::Compare(options) => report::compare(&options),
+        Command::Record(options) => traces::record(&options),
     }
 }

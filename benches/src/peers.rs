@@ -12,8 +12,8 @@ pub(crate) struct Peer {
     pub(crate) kind: Kind,
     /// Sits out the workloads where several threads allocate.
     pub(crate) single_threaded: bool,
-    /// Runs when all are asked for in a quick run.
-    pub(crate) quick: bool,
+    /// Is there for the C programs, unless it is asked for by name: the same allocator is linked under another name.
+    pub(crate) foreign_only: bool,
 }
 
 /// How the program gets it.
@@ -25,6 +25,8 @@ pub(crate) enum Kind {
     Preloaded { library: &'static str, package: &'static str },
     /// Arenite as the library that `--preload` names.
     PreloadedOurs,
+    /// An arena in the program that has all of them, and the package to name the version of.
+    Arena { package: &'static str },
 }
 
 const fn linked(name: &'static str, package: &'static str) -> Peer {
@@ -32,12 +34,12 @@ const fn linked(name: &'static str, package: &'static str) -> Peer {
         name,
         kind: Kind::Linked { feature: name, package: Some(package) },
         single_threaded: false,
-        quick: true,
+        foreign_only: false,
     }
 }
 
 const fn preloaded(name: &'static str, library: &'static str, package: &'static str) -> Peer {
-    Peer { name, kind: Kind::Preloaded { library, package }, single_threaded: false, quick: false }
+    Peer { name, kind: Kind::Preloaded { library, package }, single_threaded: false, foreign_only: false }
 }
 
 pub(crate) const PEERS: &[Peer] = &[
@@ -46,7 +48,7 @@ pub(crate) const PEERS: &[Peer] = &[
         name: "glibc",
         kind: Kind::Linked { feature: "glibc", package: None },
         single_threaded: false,
-        quick: true,
+        foreign_only: false,
     },
     linked("mimalloc3", "libmimalloc-sys"),
     linked("mimalloc2", "libmimalloc-sys"),
@@ -56,18 +58,34 @@ pub(crate) const PEERS: &[Peer] = &[
     linked("smmalloc", "smmalloc"),
     linked("rusty_alloc", "rusty_alloc"),
     Peer { single_threaded: true, ..linked("talc", "talc") },
-    Peer { quick: true, ..preloaded("tcmalloc", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4") },
+    preloaded("tcmalloc", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
     preloaded("tbb", "libtbbmalloc_proxy.so.2", "libtbbmalloc2"),
-    preloaded("jemalloc-deb", "libjemalloc.so.2", "libjemalloc2"),
-    preloaded("mimalloc-deb", "libmimalloc.so.2", "libmimalloc2.0"),
-    Peer { name: "arenite-so", kind: Kind::PreloadedOurs, single_threaded: false, quick: false },
+    Peer { foreign_only: true, ..preloaded("jemalloc-deb", "libjemalloc.so.2", "libjemalloc2") },
+    Peer { foreign_only: true, ..preloaded("mimalloc-deb", "libmimalloc.so.2", "libmimalloc2.0") },
+    Peer { name: "arenite-so", kind: Kind::PreloadedOurs, single_threaded: false, foreign_only: true },
+];
+
+const fn arena(name: &'static str, package: &'static str) -> Peer {
+    Peer { name, kind: Kind::Arena { package }, single_threaded: false, foreign_only: false }
+}
+
+/// `arenite-packed` aligns to one byte at least, `arenite-cursor` holds its position in registers.
+pub(crate) const ARENAS: &[Peer] = &[
+    arena("arenite", "arenite"),
+    arena("arenite-packed", "arenite"),
+    arena("arenite-cursor", "arenite"),
+    arena("bumpalo", "bumpalo"),
+    arena("bump-scope", "bump-scope"),
+    arena("blink-alloc", "blink-alloc"),
+    arena("stumpalo", "stumpalo"),
+    arena("typed-arena", "typed-arena"),
 ];
 
 impl Peer {
     /// The library to preload, if that is how it is run; an error where the machine lacks it.
     pub(crate) fn library(&self, ours: &Path) -> anyhow::Result<Option<PathBuf>> {
         match self.kind {
-            Kind::Linked { .. } => Ok(None),
+            Kind::Linked { .. } | Kind::Arena { .. } => Ok(None),
             Kind::Preloaded { library, package } => {
                 let folders =
                     ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib"];
@@ -87,14 +105,15 @@ impl Peer {
 
     /// Whether programs that are not ours can have it.
     pub(crate) fn is_for_foreign(&self) -> bool {
-        self.feature() == "glibc"
+        self.feature() == Some("glibc")
     }
 
-    /// The worker that it runs.
-    pub(crate) fn feature(&self) -> &'static str {
+    /// The worker that it runs; none for an arena.
+    pub(crate) fn feature(&self) -> Option<&'static str> {
         match self.kind {
-            Kind::Linked { feature, .. } => feature,
-            _ => "glibc",
+            Kind::Linked { feature, .. } => Some(feature),
+            Kind::Preloaded { .. } | Kind::PreloadedOurs => Some("glibc"),
+            Kind::Arena { .. } => None,
         }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) struct Results {
     pub(crate) rounds: usize,
     pub(crate) threads: usize,
     pub(crate) peers: Vec<PeerInfo>,
+    pub(crate) arenas: Vec<PeerInfo>,
     pub(crate) workloads: Vec<Description>,
     pub(crate) measurements: Vec<Measurement>,
 }
@@ -62,9 +63,11 @@ impl Results {
             let belongs = |one: &Measurement| new.iter().any(|workload| workload.name == one.workload);
             results.measurements.extend(more.measurements.into_iter().filter(belongs));
             results.workloads.extend(new);
-            for peer in more.peers {
-                if !results.peers.iter().any(|known| known.name == peer.name) {
-                    results.peers.push(peer);
+            for (all, more) in [(&mut results.peers, more.peers), (&mut results.arenas, more.arenas)] {
+                for peer in more {
+                    if !all.iter().any(|known| known.name == peer.name) {
+                        all.push(peer);
+                    }
                 }
             }
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use measure::{Description, Record, Unit, geomean};
 
 use crate::peers::OURS;
+use crate::plan::ARENA_GROUP;
 use crate::results::{Measurement, Outcome, Results};
 
 /// Beyond this a figure is said to be unstable.
@@ -24,8 +25,10 @@ pub(crate) struct Row {
 #[derive(Clone, Debug)]
 pub(crate) struct Cell {
     pub(crate) score: f64,
-    /// Half the distance of the quartiles, as a part of the median.
-    pub(crate) spread: f64,
+    /// The farther end of the median's confidence interval (95 %, from the order of the values), as a part of it. With
+    /// fewer than nine rounds that is the farthest of them.
+    pub(crate) uncertainty: f64,
+    pub(crate) rounds: usize,
     /// The score over the best peer's: below one, it beats all peers.
     pub(crate) ratio: f64,
     pub(crate) wall_ms: f64,
@@ -45,10 +48,19 @@ pub(crate) fn is_ours(peer: &str) -> bool {
 
 /// All workloads that were measured, in their order.
 pub(crate) fn rows(results: &Results) -> Vec<Row> {
-    results.workloads.iter().map(|workload| row(workload, &results.measurements)).collect()
+    let all = results.workloads.iter().map(|workload| row(workload, &results.measurements));
+    all.filter(|row| !row.cells.is_empty()).collect()
 }
 
-fn row(workload: &Description, measurements: &[Measurement]) -> Row {
+/// Who takes part in the group, in the order of the results.
+pub(crate) fn columns<'a>(results: &'a Results, rows: &[Row], group: &str) -> Vec<&'a str> {
+    let all = if group == ARENA_GROUP { &results.arenas } else { &results.peers };
+    let is_there =
+        |name: &&str| rows.iter().any(|row| row.workload.group == group && row.cells.contains_key(*name));
+    all.iter().map(|peer| peer.name.as_str()).filter(is_there).collect()
+}
+
+pub(crate) fn row(workload: &Description, measurements: &[Measurement]) -> Row {
     let mut records: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
     let mut failures: BTreeMap<&str, &str> = BTreeMap::new();
     for measurement in measurements.iter().filter(|measurement| measurement.workload == workload.name) {
@@ -80,12 +92,13 @@ fn row(workload: &Description, measurements: &[Measurement]) -> Row {
 
 fn cell(records: &[&Record]) -> Cell {
     let of = |value: fn(&Record) -> f64| quartiles(records.iter().map(|record| value(record)).collect());
-    let [low, score, high] = of(|record| record.score);
+    let [_, score, _] = of(|record| record.score);
     let median = |value| of(value)[1];
     let nearest = records.iter().min_by(|a, b| (a.score - score).abs().total_cmp(&(b.score - score).abs()));
     Cell {
         score,
-        spread: (high - low) / 2.0 / score.max(f64::MIN_POSITIVE),
+        uncertainty: uncertainty(records.iter().map(|record| record.score).collect()),
+        rounds: records.len(),
         ratio: f64::NAN,
         wall_ms: median(|record| record.wall_ns as f64 / 1e6),
         cpu_ms: median(|record| record.cpu_ns as f64 / 1e6),
@@ -108,6 +121,26 @@ fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
             _ => f64::NAN,
         }
     })
+}
+
+/// How far the ends of the median's confidence interval lie from it. The values on both sides of the median are as many as
+/// throws of a coin: the interval reaches from the one whose rank is missed so seldom to its mirror.
+fn uncertainty(mut values: Vec<f64>) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let count = values.len();
+    let [_, median, _] = quartiles(values.clone());
+    // The chance of fewer than `rank` heads, for growing ranks.
+    let (mut chance, mut term, mut rank) = (0.0, 0.5_f64.powi(count as i32), 0);
+    while chance + term <= 0.025 && rank < count / 2 {
+        chance += term;
+        term *= (count - rank) as f64 / (rank + 1) as f64;
+        rank += 1;
+    }
+    let at = rank.saturating_sub(1);
+    match (values.get(at), values.get(count.saturating_sub(1 + at))) {
+        (Some(low), Some(high)) => (high - median).max(median - low) / median.max(f64::MIN_POSITIVE),
+        _ => f64::NAN,
+    }
 }
 
 /// What the groups come to for one allocator: the geometric mean of what `value` says of the rows in which it and all

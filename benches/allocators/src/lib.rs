@@ -26,6 +26,7 @@ allocators! {
     "jemalloc": tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc, trim { trim_jemalloc(_rjem_mallctl) }
     "mimalloc2": mimalloc::MiMalloc = mimalloc::MiMalloc, trim { trim_mimalloc(mi_collect) }
     "mimalloc3": mimalloc::MiMalloc = mimalloc::MiMalloc, trim { trim_mimalloc(mi_collect) }
+    "recorder": trace::Recorder = trace::Recorder, trim { trim_preloaded() }
     "rpmalloc": rpmalloc::RpMalloc = rpmalloc::RpMalloc, trim { false }
     "rusty_alloc": rusty_alloc_api::RustyAlloc = rusty_alloc_api::RustyAlloc, trim { false }
     "smmalloc": smmalloc::Smalloc = smmalloc::Smalloc::new(), trim { false }

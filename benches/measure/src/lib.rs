@@ -1,5 +1,5 @@
-//! What a workload costs, measured from inside of its own process without allocating, and the line of JSON that says so. Workloads, and how they
-//! are run.
+//! What a workload costs, measured from inside of its own process without allocating, and the line of JSON that says so.
+//! Workloads, and how they are run.
 
 mod process;
 mod workload;
@@ -10,7 +10,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 pub use process::{mappings, peak_rss, rss};
-pub use workload::{Workload, run};
+pub use workload::{Workload, run, run_with};
 
 /// What a worker prints.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -62,6 +62,10 @@ pub struct Description {
     pub threaded: bool,
     /// It mostly sleeps: many may run at once.
     pub idle: bool,
+    /// Instructions are, and not time: to be run under callgrind.
+    pub is_counted: bool,
+    /// Who takes part; all if it is empty.
+    pub only: Vec<String>,
 }
 
 /// Gathers what a workload reports.

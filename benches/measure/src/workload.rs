@@ -26,6 +26,8 @@ impl Workload {
             stresses: self.stresses.to_owned(),
             threaded: self.unit == Unit::WallNs || self.name.ends_with("-threads"),
             idle: self.name.starts_with("burst"),
+            is_counted: self.unit == Unit::Instructions,
+            only: Vec::new(),
         }
     }
 }
@@ -59,9 +61,13 @@ impl Scale {
 /// Does what the command line says: `NAME quick|full THREADS`, or `NAME COUNT THREADS` for exactly so many operations,
 /// or `--list`.
 pub fn run(workloads: &[&[Workload]]) -> ExitCode {
+    run_with(&std::env::args().skip(1).collect::<Vec<String>>(), workloads)
+}
+
+/// The same for these arguments.
+pub fn run_with(arguments: &[String], workloads: &[&[Workload]]) -> ExitCode {
     let all = || workloads.iter().copied().flatten();
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name, scale, threads] = match arguments.as_slice() {
+    let [name, scale, threads] = match arguments {
         [name, scale, threads] => [name, scale, threads],
         [option] if option == "--list" => {
             let descriptions: Vec<_> = all().map(Workload::describe).collect();

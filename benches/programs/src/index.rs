@@ -17,8 +17,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "programs",
         stresses: "rayon fills a concurrent map from every word of the sources to its places, and drops it: time for a byte",
         unit: Unit::WallNs,
-        quick: 8 << 20,
-        full: 32 << 20,
+        quick: 4 << 20,
+        full: 10 << 20,
         run: words,
     },
     Workload {
@@ -26,8 +26,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "programs",
         stresses: "tantivy indexes the lines of the sources in memory, and is asked: time for a byte",
         unit: Unit::WallNs,
-        quick: 4 << 20,
-        full: 24 << 20,
+        quick: 2 << 20,
+        full: 4 << 20,
         run: full_text,
     },
 ];

@@ -11,10 +11,9 @@ pub(crate) fn metadata() -> String {
     fs::read_to_string(path).expect("cargo's metadata")
 }
 
-/// The texts with this extension, by their paths, until there are so many bytes.
-pub(crate) fn files(extension: &str, most_bytes: usize) -> Vec<String> {
+/// The folders of all packages. Sorted by name and version: where they lie is the machine's own affair.
+pub(crate) fn folders() -> Vec<PathBuf> {
     let metadata: serde_json::Value = serde_json::from_str(&metadata()).expect("JSON");
-    // Sorted by name and version: where they lie is the machine's own affair.
     let packages: BTreeSet<(String, PathBuf)> = metadata["packages"]
         .as_array()
         .expect("packages")
@@ -25,9 +24,14 @@ pub(crate) fn files(extension: &str, most_bytes: usize) -> Vec<String> {
             (package["id"].to_string(), manifest.parent().expect("a folder").to_owned())
         })
         .collect();
+    packages.into_iter().map(|(_, folder)| folder).collect()
+}
+
+/// The texts with this extension, by their paths, until there are so many bytes.
+pub(crate) fn files(extension: &str, most_bytes: usize) -> Vec<String> {
     let mut texts = Vec::new();
     let mut bytes = 0;
-    for (_, folder) in packages {
+    for folder in folders() {
         let mut found = Vec::new();
         walk(&folder, extension, &mut found);
         found.sort();

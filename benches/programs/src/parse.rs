@@ -14,8 +14,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "programs",
         stresses: "syn parses the sources of the dependencies, and the trees are walked: time for a byte",
         unit: Unit::CpuNs,
-        quick: 2 << 20,
-        full: 16 << 20,
+        quick: 1 << 20,
+        full: 3 << 20,
         run: syn_parse,
     },
     Workload {
@@ -23,8 +23,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "programs",
         stresses: "serde_json reads cargo's metadata as values, changes them, writes them: time for a byte",
         unit: Unit::CpuNs,
-        quick: 10,
-        full: 60,
+        quick: 2,
+        full: 6,
         run: json,
     },
     Workload {
@@ -32,8 +32,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "programs",
         stresses: "regex compiles twelve patterns, Unicode classes among them: time for one",
         unit: Unit::CpuNs,
-        quick: 1_200,
-        full: 6_000,
+        quick: 240,
+        full: 720,
         run: regexes,
     },
 ];

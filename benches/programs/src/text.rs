@@ -14,7 +14,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[Workload {
     group: "programs",
     stresses: "pulldown-cmark makes HTML of the dependencies' documents, html5ever reads it into a tree: time for a byte",
     unit: Unit::CpuNs,
-    quick: 2 << 20,
+    quick: 1 << 20,
     full: 4 << 20,
     run: markdown,
 }];

@@ -1,12 +1,11 @@
 //! The report: one page with its style and its charts inside.
 
-use std::path::Path;
-
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use measure::Unit;
 
+use crate::plan::ARENA_GROUP;
+use crate::report::Drift;
 use crate::report::charts::{self, Axis, Curve, Scale};
-use crate::report::{Drift, arenas};
 use crate::results::Results;
 use crate::summary::{self, Cell, Row, STABLE, show};
 
@@ -20,9 +19,7 @@ th { border-bottom: 2px solid #999 } tfoot td { border-top: 2px solid #999; font
 .scroll { overflow-x: auto }
 ";
 
-pub(crate) fn page(results: &Results, rows: &[Row], drift: &Drift, folder: &Path) -> anyhow::Result<String> {
-    let peers: Vec<&str> =
-        results.peers.iter().filter(|peer| peer.absent.is_none()).map(|peer| peer.name.as_str()).collect();
+pub(crate) fn page(results: &Results, rows: &[Row], drift: &Drift) -> anyhow::Result<String> {
     let machine = &results.machine;
     let page = html! {
         (DOCTYPE)
@@ -43,29 +40,26 @@ pub(crate) fn page(results: &Results, rows: &[Row], drift: &Drift, folder: &Path
                 p {
                     "Each figure is the median over the rounds, each round a process of its own, those of all allocators "
                     "interleaved. Ratios are to the best peer of the row: green beats every peer, red is behind. "
-                    "~ stands where the quartiles lie more than " (STABLE * 100.0) " % from the median."
-                    @if !drift.is_empty() {
-                        " ≠ stands where the median of another run of the same set lies more than "
-                        (STABLE * 100.0) " % off."
-                    }
-                    " Hover over a cell for its figures."
+                    "~ stands where the median is uncertain by more than " (STABLE * 100.0) " %. "
+                    @if let Some(sentence) = drift.sentence() { (sentence) " " }
+                    "Hover over a cell for its figures."
                 }
                 h2 { "Geometric means" }
-                div.charts { @for chart in means(rows, &peers)? { (chart) } }
+                div.charts { @for chart in means(results, rows)? { (chart) } }
                 @for group in summary::groups(rows) {
+                    @let peers = summary::columns(results, rows, group);
                     h2 { (group) }
                     (table(rows, group, &peers, drift))
                     (curves(rows, group, &peers)?)
                     div.charts { @for chart in bars(rows, group, &peers)? { (chart) } }
                 }
-                (arenas::section(folder)?)
                 h2 { "What each workload does" }
                 dl {
                     @for row in rows { dt { b { (row.workload.name) } } dd { (row.workload.stresses) } }
                 }
                 h2 { "Allocators" }
                 ul {
-                    @for peer in &results.peers {
+                    @for peer in results.peers.iter().chain(&results.arenas) {
                         li {
                             (peer.name) ": " (peer.version)
                             @if let Some(reason) = &peer.absent { " (left out: " (reason) ")" }
@@ -78,9 +72,10 @@ pub(crate) fn page(results: &Results, rows: &[Row], drift: &Drift, folder: &Path
     Ok(page.into_string())
 }
 
-fn means(rows: &[Row], peers: &[&str]) -> anyhow::Result<Vec<Markup>> {
+fn means(results: &Results, rows: &[Row]) -> anyhow::Result<Vec<Markup>> {
     let mut all = Vec::new();
     let mut add = |title: String, group: &str, value: fn(&Row, &Cell) -> f64| -> anyhow::Result<()> {
+        let peers = &summary::columns(results, rows, group);
         let values: Vec<_> = peers
             .iter()
             .filter_map(|peer| {
@@ -114,7 +109,7 @@ fn table(rows: &[Row], group: &str, peers: &[&str], drift: &Drift) -> Markup {
                         tr {
                             td title=(row.workload.stresses) { (row.workload.name) }
                             @if let Some((name, score)) = &row.best {
-                                td { (name) } td { (show(row.unit, *score)) }
+                                td { (name) } td { (drift.of_best(row)) (show(row.unit, *score)) }
                             } @else { td {} td {} }
                             @for peer in peers { (table_cell(row, peer, drift)) }
                         }
@@ -138,13 +133,12 @@ fn table_cell(row: &Row, peer: &str, drift: &Drift) -> Markup {
     if let Some(reason) = &cell.failure {
         return html! { td title=(reason) style="background:#f99" { "failed" } };
     }
-    let far =
-        drift.get(&(row.workload.name.clone(), peer.to_owned())).is_some_and(|drift| drift.abs() > STABLE);
     let figures = format!(
-        "{}: {} ±{:.1} %; wall {:.1} ms, processor {:.1} ms, peak {:.1} MiB, {} faults, {} mappings",
+        "{}: {} ±{:.1} %, {} rounds; wall {:.1} ms, processor {:.1} ms, peak {:.1} MiB, {} faults, {} mappings",
         peer,
         show(row.unit, cell.score),
-        cell.spread * 100.0,
+        cell.uncertainty * 100.0,
+        cell.rounds,
         cell.wall_ms,
         cell.cpu_ms,
         cell.peak_rss / f64::from(1 << 20),
@@ -153,7 +147,7 @@ fn table_cell(row: &Row, peer: &str, drift: &Drift) -> Markup {
     );
     html! {
         td title=(figures) style=(format!("background:{}", shade(cell.ratio))) class=[summary::is_ours(peer).then_some("ours")] {
-            @if cell.spread > STABLE { "~" } @if far { "≠" } (format!("{:.2}", cell.ratio))
+            @if cell.uncertainty > STABLE { "~" } (drift.of_ratio(row, peer)) (format!("{:.2}", cell.ratio))
         }
     }
 }
@@ -182,6 +176,7 @@ fn bars(rows: &[Row], group: &str, peers: &[&str]) -> anyhow::Result<Vec<Markup>
             Unit::WallNs => "wall time an operation",
             Unit::Instructions => "instructions an operation",
             Unit::RssPerLive => "resident for each live byte",
+            Unit::Bytes if group == ARENA_GROUP => "resident after it was emptied",
             Unit::Bytes => "resident after ten idle seconds",
         };
         all.push(PreEscaped(charts::bars(

@@ -3,13 +3,13 @@
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
+use crate::report::Drift;
 use crate::results::Results;
 use crate::summary::{self, Row, STABLE, show};
 
-pub(crate) fn print(results: &Results, rows: &[Row]) {
-    let peers: Vec<&str> =
-        results.peers.iter().filter(|peer| peer.absent.is_none()).map(|peer| peer.name.as_str()).collect();
+pub(crate) fn print(results: &Results, rows: &[Row], drift: &Drift) {
     for group in summary::groups(rows) {
+        let peers = summary::columns(results, rows, group);
         let mut table = Table::new();
         table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header([group, "best peer", ""].into_iter().chain(peers.iter().copied()));
@@ -18,9 +18,10 @@ pub(crate) fn print(results: &Results, rows: &[Row]) {
             let mut line = vec![
                 row.workload.name.clone(),
                 best.map(|(name, _)| name.clone()).unwrap_or_default(),
-                best.map(|(_, score)| show(row.unit, *score)).unwrap_or_default(),
+                best.map(|(_, score)| drift.of_best(row).to_owned() + &show(row.unit, *score))
+                    .unwrap_or_default(),
             ];
-            line.extend(peers.iter().map(|peer| ratio(row, peer)));
+            line.extend(peers.iter().map(|peer| ratio(row, peer, drift)));
             table.add_row(line);
         }
         let mut means = vec!["geometric mean".to_owned(), String::new(), String::new()];
@@ -35,11 +36,14 @@ pub(crate) fn print(results: &Results, rows: &[Row]) {
         println!("{table}");
     }
     println!(
-        "Ratios to the best peer's median (below 1: better than all peers). ~: the quartiles lie more than {:.0} % from \
-         the median. –: does not take part. !: failed.",
+        "Ratios to the best peer's median (below 1: better than all peers). ~: the median is uncertain by more than {:.0} %. \
+         –: does not take part. !: failed.",
         STABLE * 100.0
     );
-    for peer in &results.peers {
+    if let Some(sentence) = drift.sentence() {
+        println!("{sentence}");
+    }
+    for peer in results.peers.iter().chain(&results.arenas) {
         if let Some(reason) = &peer.absent {
             println!("{} was left out: {reason}", peer.name);
         }
@@ -47,10 +51,13 @@ pub(crate) fn print(results: &Results, rows: &[Row]) {
 }
 
 /// A cell's ratio with its marks.
-pub(crate) fn ratio(row: &Row, peer: &str) -> String {
+pub(crate) fn ratio(row: &Row, peer: &str, drift: &Drift) -> String {
     match row.cells.get(peer) {
         None => "–".to_owned(),
         Some(cell) if cell.failure.is_some() => "!".to_owned(),
-        Some(cell) => format!("{}{:.2}", if cell.spread > STABLE { "~" } else { "" }, cell.ratio),
+        Some(cell) => {
+            let uncertain = if cell.uncertainty > STABLE { "~" } else { "" };
+            format!("{uncertain}{}{:.2}", drift.of_ratio(row, peer), cell.ratio)
+        }
     }
 }

@@ -13,8 +13,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "micro",
         stresses: "sentences formatted, split into owned words, sorted, joined: many short strings, a few that grow",
         unit: Unit::CpuNs,
-        quick: 500_000,
-        full: 5_000_000,
+        quick: 200_000,
+        full: 400_000,
         run: strings,
     },
     Workload {
@@ -22,8 +22,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "micro",
         stresses: "a map from words to lists of numbers, filled, changed and emptied again: rehashing, small vectors",
         unit: Unit::CpuNs,
-        quick: 500_000,
-        full: 5_000_000,
+        quick: 200_000,
+        full: 400_000,
         run: hash_map,
     },
     Workload {
@@ -31,8 +31,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "micro",
         stresses: "an ordered map with boxed values, a random half replaced again and again",
         unit: Unit::CpuNs,
-        quick: 500_000,
-        full: 5_000_000,
+        quick: 300_000,
+        full: 800_000,
         run: btree_map,
     },
 ];

@@ -5,6 +5,7 @@ mod containers;
 mod instructions;
 mod memory;
 mod micro;
+mod replay;
 mod sizes;
 mod threads;
 
@@ -18,5 +19,6 @@ fn main() -> ExitCode {
         threads::WORKLOADS,
         memory::WORKLOADS,
         instructions::WORKLOADS,
+        replay::WORKLOADS,
     ])
 }

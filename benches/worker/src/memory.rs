@@ -11,7 +11,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "overhead",
         group: "memory",
-        stresses: "64 MiB of live blocks, any size from 8 B to 64 KiB alike on a log scale: rounding and headers",
+        stresses: "256 MiB (64 in a quick run) of live blocks, any size from 8 B to 64 KiB alike on a log scale: rounding and headers",
         unit: Unit::RssPerLive,
         quick: 64 << 20,
         full: 256 << 20,
@@ -20,10 +20,10 @@ pub(crate) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "fragmentation",
         group: "memory",
-        stresses: "64 MiB live, sizes that shift from phase to phase, a random nine tenths replaced in each",
+        stresses: "128 MiB live (64 in a quick run), sizes that shift from phase to phase, a random nine tenths replaced in each",
         unit: Unit::RssPerLive,
         quick: 64 << 20,
-        full: 256 << 20,
+        full: 128 << 20,
         run: fragmentation,
     },
     Workload {
@@ -31,8 +31,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "memory",
         stresses: "lifetimes from a few operations to the whole run, sizes from 16 B to 1 MiB: peak RSS per peak live byte",
         unit: Unit::RssPerLive,
-        quick: 3_000_000,
-        full: 30_000_000,
+        quick: 1_500_000,
+        full: 4_000_000,
         run: long_run,
     },
     Workload {
@@ -41,7 +41,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         stresses: "256 MiB of blocks of 16 to 2048 bytes freed in random order, one in a thousand kept: what stays",
         unit: Unit::Bytes,
         quick: 256 << 20,
-        full: 512 << 20,
+        full: 256 << 20,
         run: |meter, bytes| burst(meter, bytes, 16, 2048, 1),
     },
     Workload {
@@ -50,7 +50,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         stresses: "256 MiB of buffers of 4 KiB to 4 MiB freed in random order: what stays",
         unit: Unit::Bytes,
         quick: 256 << 20,
-        full: 512 << 20,
+        full: 256 << 20,
         run: |meter, bytes| burst(meter, bytes, 4 << 10, 4 << 20, 1),
     },
     Workload {
@@ -59,7 +59,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         stresses: "eight threads with 32 MiB each, freed by each other, that then stay idle: what stays",
         unit: Unit::Bytes,
         quick: 256 << 20,
-        full: 512 << 20,
+        full: 256 << 20,
         run: |meter, bytes| burst(meter, bytes, 16, 2048, 8),
     },
 ];

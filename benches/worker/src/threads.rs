@@ -19,7 +19,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         stresses: "each thread replaces random blocks of its own: does anything shared get in the way?",
         unit: Unit::WallNs,
         quick: 4_000_000,
-        full: 40_000_000,
+        full: 8_000_000,
         run: private_churn,
     },
     Workload {
@@ -27,8 +27,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "threads",
         stresses: "one thread makes boxes of 64 bytes, the other drops them, through a ring of 1,024",
         unit: Unit::WallNs,
-        quick: 2_000_000,
-        full: 20_000_000,
+        quick: 1_000_000,
+        full: 3_000_000,
         run: producer_consumer,
     },
     Workload {
@@ -36,8 +36,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "threads",
         stresses: "one thread makes lists of 100 blocks for ever, two others free them",
         unit: Unit::WallNs,
-        quick: 2_000_000,
-        full: 20_000_000,
+        quick: 500_000,
+        full: 1_000_000,
         run: one_allocates,
     },
     Workload {
@@ -45,8 +45,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "threads",
         stresses: "three threads make lists of 100 blocks, one frees them, and has never allocated",
         unit: Unit::WallNs,
-        quick: 2_000_000,
-        full: 20_000_000,
+        quick: 1_000_000,
+        full: 3_000_000,
         run: one_frees,
     },
     Workload {
@@ -54,8 +54,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "threads",
         stresses: "eight threads, 20,000 shared slots, blocks of 16 to 2048 bytes: each is freed by whoever replaces it",
         unit: Unit::WallNs,
-        quick: 2_000_000,
-        full: 20_000_000,
+        quick: 1_000_000,
+        full: 3_000_000,
         run: server,
     },
     Workload {
@@ -63,8 +63,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "threads",
         stresses: "a thread inherits 1,000 blocks, replaces each five times, hands them to its successor and ends",
         unit: Unit::WallNs,
-        quick: 2_000_000,
-        full: 20_000_000,
+        quick: 1_000_000,
+        full: 4_000_000,
         run: generations,
     },
     Workload {
@@ -72,8 +72,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "threads",
         stresses: "each thread writes 500 times to a small block that it has just made: do two share a cache line?",
         unit: Unit::WallNs,
-        quick: 250_000,
-        full: 2_000_000,
+        quick: 200_000,
+        full: 500_000,
         run: |meter, ops| false_sharing(meter, ops, false),
     },
     Workload {
@@ -81,8 +81,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "threads",
         stresses: "the same after each thread has freed a block that the first thread made beside the others'",
         unit: Unit::WallNs,
-        quick: 250_000,
-        full: 2_000_000,
+        quick: 200_000,
+        full: 500_000,
         run: |meter, ops| false_sharing(meter, ops, true),
     },
     Workload {
@@ -90,8 +90,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "threads",
         stresses: "threads that start, make and free 100 blocks, and end",
         unit: Unit::WallNs,
-        quick: 2_000,
-        full: 20_000,
+        quick: 1_000,
+        full: 3_000,
         run: thread_start_exit,
     },
     Workload {
@@ -99,8 +99,8 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "threads",
         stresses: "1,000 threads at once, each with 100 blocks, replaced 100 times: time, and memory per thread",
         unit: Unit::WallNs,
-        quick: 5_000_000,
-        full: 20_000_000,
+        quick: 2_500_000,
+        full: 5_000_000,
         run: thousand_threads,
     },
 ];
@@ -175,10 +175,10 @@ fn producer_consumer(meter: &mut Meter, ops: u64) -> u64 {
 
 /// Spins for a moment, then lets others run.
 #[derive(Default)]
-struct Patience(u32);
+pub(crate) struct Patience(u32);
 
 impl Patience {
-    fn wait(&mut self) {
+    pub(crate) fn wait(&mut self) {
         self.0 += 1;
         if self.0 < 200 {
             spin_loop();
