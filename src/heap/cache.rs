@@ -18,7 +18,7 @@ use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
 use crate::base::sync::{AtomicPtr, Ordering};
-use crate::config::{MAGAZINE_SLOTS, Options};
+use crate::config::Options;
 use crate::heap::magazine::{MAGAZINE_SIZE, MARKS, Magazine, Slot, sentinel};
 use crate::heap::size_class::SizeClass;
 use crate::heap::{depot, metadata, purge, slab_class};
@@ -147,13 +147,13 @@ impl Cache {
             self.load(class, full, loaded);
             return self.pop(options, class);
         }
-        self.fill_from_slab(class, loaded)
+        self.fill_from_slab(options, class, loaded)
     }
 
     /// Takes blocks from a slab: few at first, more each time, so that a thread that needs three blocks takes few, and
-    /// one that needs thousands comes here seldom. Returns one of them, the rest are loaded such that they are popped
-    /// in the order of their addresses.
-    fn fill_from_slab(&self, class: SizeClass, loaded: Option<Magazine>) -> *mut u8 {
+    /// one that needs thousands comes here seldom. They are popped in the order of their addresses; the first is
+    /// returned.
+    fn fill_from_slab(&self, options: &Options, class: SizeClass, loaded: Option<Magazine>) -> *mut u8 {
         let Some(mut magazine) = loaded.or_else(|| depot::take_empty(class)) else {
             return take_one(class);
         };
@@ -161,16 +161,16 @@ impl Cache {
         let fill = &self.fill[class.index()];
         let want = usize::from(fill.get()).max(capacity / 8).max(1);
         fill.set((want * 2).min(capacity) as u8);
-        let mut blocks = [ptr::null_mut(); MAGAZINE_SLOTS];
-        let got = take(class, &mut blocks[..want]);
-        for &block in blocks[..got].iter().skip(1).rev() {
-            // SAFETY: the magazine is empty and this thread's, and `want` is at most its capacity.
-            unsafe { magazine.push(block) };
-        }
+        // SAFETY: the magazine is this thread's and empty, and `want` is at most its capacity.
+        let got = unsafe { magazine.fill(class, want, |slots| take(class, slots)) };
         self.top(class).store(magazine.top(), Ordering::Relaxed);
+        if got == 0 {
+            return ptr::null_mut();
+        }
+        let block = self.pop(options, class);
         // Last: it may start a thread, for which the C library may allocate through this very cache.
         purge::note_growth();
-        blocks[0]
+        block
     }
 
     /// # Safety
@@ -254,8 +254,8 @@ impl Cache {
         self.state.set(State::Over);
         self.delist();
         self.empty(|class, magazine| {
-            // More than half full is worth another thread's while.
-            let is_worth = magazine.len(class) * 2 > class.capacity();
+            // As much as a thread's first refill is worth another thread's while.
+            let is_worth = magazine.len(class) >= class.capacity().div_ceil(8);
             // SAFETY: the magazine is handed over by `empty`.
             is_worth && unsafe { depot::give_full(class, magazine) }
         });

@@ -107,6 +107,28 @@ impl Magazine {
         (self.top.addr() + size_of::<Slot>()).is_multiple_of(MAGAZINE_SIZE)
     }
 
+    /// Fills it, while it is empty, with at most `most` blocks that `take` writes, the first of them on top; returns how
+    /// many.
+    ///
+    /// # Safety
+    /// The magazine is the caller's and empty, and has room for `most`. `take` writes as many blocks as it says, and does
+    /// not reach the magazine otherwise.
+    pub(crate) unsafe fn fill(
+        &mut self,
+        class: SizeClass,
+        most: usize,
+        take: impl FnOnce(&mut [Slot]) -> usize,
+    ) -> usize {
+        invariant!(self.is_empty(class) && most <= class.capacity());
+        // SAFETY: the slots above an empty magazine's top are its own, and hold pointers, of old blocks or null.
+        let slots = unsafe { core::slice::from_raw_parts_mut(self.top.add(1), most) };
+        let taken = take(slots);
+        slots[..taken].reverse();
+        // SAFETY: at most the room that there is.
+        self.top = unsafe { self.top.add(taken) };
+        taken
+    }
+
     /// # Safety
     /// The magazine is the caller's and not full.
     pub(crate) unsafe fn push(&mut self, block: *mut u8) {

@@ -67,22 +67,15 @@ impl SizeClass {
     }
 
     /// Blocks in a slab of a small class.
+    #[inline]
     pub(crate) const fn slab_blocks(self) -> usize {
-        let fit = self.granules() * GRANULE / self.size();
-        if fit > SLAB_BLOCKS_MAX { SLAB_BLOCKS_MAX } else { fit }
+        SLAB_BLOCKS[self.index()] as usize
     }
 
     /// Blocks that a magazine of a small class holds.
     #[inline]
     pub(crate) const fn capacity(self) -> usize {
-        let fit = MAGAZINE_BYTES / self.size();
-        if fit > MAGAZINE_SLOTS - 2 {
-            MAGAZINE_SLOTS - 2
-        } else if fit < 2 {
-            2
-        } else {
-            fit
-        }
+        CAPACITIES[self.index()] as usize
     }
 
     /// Which block of a slab the byte at `offset` belongs to.
@@ -107,9 +100,35 @@ static INLINE: [u8; INLINE_MAX / 8 + 1] = {
     table
 };
 
+/// A table, so that no path divides.
+static SLAB_BLOCKS: [u16; SizeClass::SMALL] = {
+    let mut table = [0; SizeClass::SMALL];
+    let mut index = 0;
+    while index < SizeClass::SMALL {
+        let class = SizeClass::from_index(index);
+        let fit = class.granules() * GRANULE / class.size();
+        table[index] = if fit > SLAB_BLOCKS_MAX { SLAB_BLOCKS_MAX } else { fit } as u16;
+        index += 1;
+    }
+    table
+};
+
+/// As above.
+static CAPACITIES: [u8; SizeClass::SMALL] = {
+    let mut table = [0; SizeClass::SMALL];
+    let mut index = 0;
+    while index < SizeClass::SMALL {
+        let fit = MAGAZINE_BYTES / SizeClass::from_index(index).size();
+        let fit = if fit > MAGAZINE_SLOTS - 2 { MAGAZINE_SLOTS - 2 } else { fit };
+        table[index] = if fit < 2 { 2 } else { fit } as u8;
+        index += 1;
+    }
+    table
+};
+
 const RECIPROCAL_SHIFT: u32 = 34;
 
-const RECIPROCALS: [u32; SizeClass::SMALL] = {
+static RECIPROCALS: [u32; SizeClass::SMALL] = {
     let mut table = [0; SizeClass::SMALL];
     let mut index = 0;
     while index < SizeClass::SMALL {

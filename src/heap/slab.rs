@@ -9,7 +9,7 @@ use core::ptr;
 use crate::base::align;
 use crate::base::bitmap::ones;
 use crate::config::{PAGE_MIN, SLAB_BLOCKS_MAX};
-use crate::heap::magazine::{FRESH, FRESH_WITHIN, Slot};
+use crate::heap::magazine::{FRESH, FRESH_WITHIN, MARKS, Slot};
 use crate::heap::size_class::SizeClass;
 use crate::vm::{page_size, sys};
 
@@ -92,17 +92,28 @@ impl Slab {
     /// Takes free blocks in the order of their addresses until `blocks` is full or none are free; returns how many.
     /// Blocks that span pages carry the mark [`FRESH`] or [`FRESH_WITHIN`] where it holds.
     pub(crate) fn take(&mut self, blocks: &mut [Slot]) -> usize {
+        let size = self.class.size();
         let words = self.class.slab_blocks().div_ceil(64);
         let mut taken = 0;
         let mut word = self.hint as usize;
         while word < words && taken < blocks.len() {
             // SAFETY: `word < WORDS`, and the bitmap is the slab's.
             let bits = unsafe { &mut *self.bits.add(word) };
+            let free = *bits;
             while *bits != 0 && taken < blocks.len() {
                 let block = word * 64 + bits.trailing_zeros() as usize;
                 *bits &= *bits - 1;
-                blocks[taken] = self.hand_out(block);
+                blocks[taken] = match size < PAGE_MIN {
+                    true => self.base.wrapping_add(block * size),
+                    false => self.hand_out_pages(block),
+                };
                 taken += 1;
+            }
+            let chosen = free & !*bits;
+            if size < PAGE_MIN && chosen != 0 {
+                // Blocks between them that were not free are out, so their pages are touched already.
+                let (first, last) = (chosen.trailing_zeros() as usize, chosen.ilog2() as usize);
+                self.touched |= pages_within((word * 64 + first) * size, (last - first + 1) * size);
             }
             if *bits == 0 {
                 word += 1;
@@ -114,42 +125,46 @@ impl Slab {
         taken
     }
 
-    fn hand_out(&mut self, block: usize) -> Slot {
+    /// A block that spans pages, marked by what these hold.
+    fn hand_out_pages(&mut self, block: usize) -> Slot {
         let size = self.class.size();
         let pages = pages_within(block * size, size);
-        let address = self.base.wrapping_add(block * size);
         let touched = self.touched & pages;
         self.touched |= pages;
-        if size < PAGE_MIN {
-            return address;
-        }
         let mark = match touched {
             0 => FRESH,
             touched if touched & whole_pages_within(block * size, size) == 0 => FRESH_WITHIN,
             _ => 0,
         };
-        address.map_addr(|addr| addr | mark)
+        self.base.wrapping_add(block * size).map_addr(|addr| addr | mark)
     }
 
-    /// Takes a block home. Returns whether it really was out: otherwise nothing was changed.
-    #[must_use]
-    pub(crate) fn give(&mut self, block: *mut u8) -> bool {
-        let offset = block.addr() - self.base.addr();
-        let index = self.class.block_at(offset);
-        invariant!(index * self.class.size() == offset);
-        invariant!(index < self.class.slab_blocks());
-        let word = index / 64;
-        // SAFETY: the block lies in this slab, so `word < WORDS`.
-        let bits = unsafe { &mut *self.bits.add(word) };
-        let bit = 1 << (index % 64);
-        if *bits & bit != 0 {
-            return false;
+    /// Takes blocks home, from the first on, as long as they lie in this slab and really were out; returns how many.
+    pub(crate) fn give(&mut self, blocks: &[Slot]) -> usize {
+        let size = self.class.size();
+        let end = self.class.slab_blocks() * size;
+        let mut given = 0;
+        for block in blocks {
+            // A block that comes home from a magazine may still be marked.
+            let offset = (block.addr() & !MARKS).wrapping_sub(self.base.addr());
+            if offset >= end {
+                break;
+            }
+            let index = self.class.block_at(offset);
+            invariant!(index * size == offset);
+            // SAFETY: the block lies in this slab, so its word is one of the bitmap's.
+            let bits = unsafe { &mut *self.bits.add(index / 64) };
+            let bit = 1 << (index % 64);
+            if *bits & bit != 0 {
+                break;
+            }
+            *bits |= bit;
+            self.hint = self.hint.min((index / 64) as u8);
+            given += 1;
         }
-        *bits |= bit;
-        self.out -= 1;
-        self.hint = self.hint.min(word as u8);
+        self.out -= given as u32;
         self.check();
-        true
+        given
     }
 
     /// The pages that hold nothing but free blocks and may hold data.

@@ -7,7 +7,7 @@
 use core::ptr::{self, NonNull};
 
 use crate::base::padded::Padded;
-use crate::heap::magazine::{MARKS, Slot};
+use crate::heap::magazine::Slot;
 use crate::heap::segment::{Run, Segment};
 use crate::heap::segments::SEGMENTS;
 use crate::heap::size_class::SizeClass;
@@ -79,9 +79,10 @@ pub(crate) fn take(class: SizeClass, blocks: &mut [Slot]) -> usize {
 pub(crate) unsafe fn give(class: SizeClass, blocks: &[Slot]) {
     let mut emptied = ptr::null_mut();
     let mut slabs = CLASSES[class.index()].lock();
-    for &block in blocks {
+    let mut left = blocks;
+    while !left.is_empty() {
         // SAFETY: passed on to the caller.
-        unsafe { slabs.give(block, &mut emptied) };
+        left = unsafe { slabs.give(left, &mut emptied) };
     }
     drop(slabs);
     // SAFETY: the emptied slabs are in no list but this one.
@@ -220,22 +221,24 @@ impl SlabClass {
         taken
     }
 
+    /// Takes those blocks home that lie in the slab of the first of them, up to the first that does not; returns the
+    /// others. Blocks that were freed together often lie together.
+    ///
     /// # Safety
-    /// `block` is a block of this class that is out, and the caller's.
-    unsafe fn give(&mut self, block: *mut u8, emptied: &mut *mut Slab) {
-        // A block that comes home from a magazine may still be marked.
-        let block = block.map_addr(|addr| addr & !MARKS);
+    /// Each block is a block of this class that is out, and the caller's. There is one.
+    unsafe fn give<'b>(&mut self, blocks: &'b [Slot], emptied: &mut *mut Slab) -> &'b [Slot] {
         // SAFETY: passed on to the caller; the lock makes this the only reference.
-        let slab = unsafe { &mut *Segment::slab_of(block) };
-        if slab.class != self.class || !slab.give(block) {
-            fault::die_of_bad_free(block, slab.class == self.class);
+        let slab = unsafe { &mut *Segment::slab_of(blocks[0]) };
+        let given = if slab.class == self.class { slab.give(blocks) } else { 0 };
+        if given == 0 {
+            fault::die_of_bad_free(blocks[0], slab.class == self.class);
         }
         slab.stamp = round::current();
-        self.out -= 1;
+        self.out -= given;
         // SAFETY: `home` says which list the slab is in.
         unsafe {
             match slab.home {
-                Home::Purging => return,
+                Home::Purging => return &blocks[given..],
                 Home::Active => {}
                 Home::None => self.active.push_front(slab, Home::Active),
                 Home::Settled => {
@@ -251,6 +254,7 @@ impl SlabClass {
                 *emptied = slab;
             }
         }
+        &blocks[given..]
     }
 }
 
