@@ -46,6 +46,15 @@ pub(crate) const SLAB_BLOCKS_MAX: usize = GRANULE / 16;
 /// What is committed at once at a segment's growing end, in granules: one `mprotect` for a megabyte.
 pub(crate) const COMMIT_STEP: usize = 16;
 
+/// A huge page that the system makes by itself, in bytes: 2 MiB on x86-64, and on aarch64 with pages of 4 KiB.
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
+
+/// From which size on a block that grows is made of huge pages, in bytes: the last one may be touched in part only.
+pub(crate) const HUGE_PAGES_FROM: usize = 16 * HUGE_PAGE;
+
+/// From which segment on segments are.
+pub(crate) const HUGE_PAGES_FROM_SEGMENT: usize = 1;
+
 /// What a depot may hold of one class, in bytes, before exchanges show that more is of use, and at the most.
 pub(crate) const DEPOT_BYTES_MIN: usize = 32 << 10;
 pub(crate) const DEPOT_BYTES_MAX: usize = 2 << 20;
@@ -63,10 +72,16 @@ pub(crate) const HUGE_CLEARED: usize = 32 << 20;
 pub(crate) const MIDDLE_KEPT: usize = 4;
 pub(crate) const MIDDLE_KEPT_BYTES: usize = 1 << 20;
 
+/// What those of all classes may be, together: one part in so many of what is in use, or so many bytes. One block of the
+/// largest class fits.
+pub(crate) const MIDDLE_KEPT_SHARE: usize = 8;
+pub(crate) const MIDDLE_KEPT_LEAST: usize = 8 << 20;
+
 const_assert!(SEGMENT.is_power_of_two() && GRANULE.is_power_of_two());
 const_assert!(GRANULES.is_multiple_of(64));
 const_assert!(PAGE_MAX <= GRANULE && GRANULE / PAGE_MIN <= 16);
 const_assert!(SMALL_MAX < MIDDLE_MAX && MIDDLE_MAX < SEGMENT / 2);
+const_assert!(MIDDLE_KEPT_LEAST >= MIDDLE_MAX);
 const_assert!(SMALL_MAX * SLAB_BLOCKS_MIN / PAGE_MIN <= 64);
 
 /// What to ask of transparent huge pages.
@@ -75,9 +90,12 @@ const_assert!(SMALL_MAX * SLAB_BLOCKS_MIN / PAGE_MIN <= 64);
 pub enum HugePages {
     /// Leave it to the system's own policy.
     System = 0,
-    /// Ask for them in blocks that have a mapping of their own (above 8 MiB): dense and large.
+    /// Ask for them where memory is used densely, and much of it: in blocks that `realloc` makes larger than 32 MiB,
+    /// because what grows was full, and in the heap beyond its first 32 MiB, for as long as none of it was given back.
+    /// What is resident beyond what was touched is a sixteenth at the most, unless a program touches such memory here
+    /// and there only.
     Large = 1,
-    /// Ask for them everywhere. Fastest for heaps of gigabytes; small programs grow by up to 2 MiB a segment.
+    /// Ask for them everywhere. Small programs grow by up to 2 MiB a segment, and what was given back may come again.
     Always = 2,
 }
 
@@ -100,13 +118,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults: a purge delay of one second, a background purger, the system's policy for huge pages, regions
-    /// of 1 GiB, no memory limit.
+    /// The defaults: a purge delay of one second, a background purger, huge pages where the heap is large and dense,
+    /// regions of 1 GiB, no memory limit.
     #[must_use]
     pub const fn new() -> Options {
         Options {
             purge_delay_ms: 1000,
-            huge_pages: HugePages::System,
+            huge_pages: HugePages::Large,
             reservation: 1 << 30,
             memory_limit: usize::MAX,
             retain: 16 << 20,
@@ -192,7 +210,6 @@ pub(crate) const ARENA_GROWTH_SHIFT: u32 = 1;
 /// memory: one part in `2^ARENA_POPULATE_SHIFT` of what is in use, or one huge page.
 pub(crate) const ARENA_LARGE: usize = 4 << 20;
 pub(crate) const ARENA_POPULATE_SHIFT: u32 = 6;
-pub(crate) const ARENA_HUGE_PAGE: usize = 2 << 20;
 
 /// What stays committed when an arena is reset or gone, in bytes.
 pub(crate) const ARENA_KEPT_PREFIX: usize = 1 << 20;
@@ -201,4 +218,4 @@ pub(crate) const ARENA_KEPT_PREFIX: usize = 1 << 20;
 pub(crate) const ARENA_WARM: usize = 16;
 
 const_assert!(ARENA_ADDRESSES >= ARENA_RESERVATION && ARENA_RESERVATION >= ARENA_RESERVATION_MIN);
-const_assert!(ARENA_LARGE.is_multiple_of(ARENA_HUGE_PAGE) && ARENA_KEPT_PREFIX < ARENA_LARGE);
+const_assert!(ARENA_LARGE.is_multiple_of(HUGE_PAGE) && ARENA_KEPT_PREFIX < ARENA_LARGE);

@@ -3,16 +3,21 @@
 
 mod support;
 
-use support::process::{alone, eventually, mappings, minor_faults, resident, resident_in};
+use support::process::{alone, eventually, in_child, mappings, minor_faults, resident, resident_in};
 use support::{Block, GIB, KIB, MIB, Random, layout};
 
+use std::process::Command;
 use std::ptr;
 use std::time::Duration;
 
-/// Would catch growth that copies: every page of the block would be touched, and those of the old one twice.
+/// Would catch growth that copies: every page of the block would be touched, and those of the old one twice. Pages are
+/// small, so that they can be counted.
 #[test]
 fn growth_to_gigabytes_copies_nothing() {
-    alone("growth_to_gigabytes_copies_nothing", || {
+    let small_pages = |command: &mut Command| {
+        command.env("ARENITE_HUGE_PAGES", "system");
+    };
+    let grow = || {
         let mut block = Block::alloc(layout(9 * MIB, 8)).unwrap();
         block.fill(1);
         let (resident_before, faults_before) = (resident(), minor_faults());
@@ -32,7 +37,8 @@ fn growth_to_gigabytes_copies_nothing() {
         assert!(minor_faults() < faults_before + 3 * touched / (4 * KIB));
         assert!(moves <= 4, "{moves} moves");
         block.free();
-    });
+    };
+    in_child("growth_to_gigabytes_copies_nothing", small_pages, grow).assert_success();
 }
 
 /// Would catch room behind a block that is not used, and a shrunk block that keeps its pages.

@@ -131,14 +131,36 @@ fn is_advised(block: &Block) -> bool {
 
 #[test]
 fn huge_pages() {
-    for (value, expected) in [("system", "false false"), ("large", "true false"), ("always", "true true")] {
+    for (value, expected) in [("system", "...."), ("large", "..HH"), ("always", "HHHH")] {
         quietly_with("huge_pages", &[("HUGE_PAGES", value), ("EXPECT", expected)], || {
-            let blocks = [touched(20 * MIB), touched(MIB)];
-            let [large, middle] = [0, 1].map(|i| is_advised(&blocks[i]));
-            assert_eq!(format!("{large} {middle}"), std::env::var("ARENITE_EXPECT").unwrap());
-            blocks.into_iter().for_each(Block::free);
+            let first = touched(MIB);
+            let fixed = touched(40 * MIB);
+            let grown = touched(20 * MIB).realloc(40 * MIB).unwrap();
+            // Beyond what one segment holds.
+            let mut many: Vec<Block> = (0..40).map(|_| touched(MIB)).collect();
+            let found =
+                [&first, &fixed, &grown, &many[39]].map(|block| if is_advised(block) { 'H' } else { '.' });
+            assert_eq!(String::from_iter(found), std::env::var("ARENITE_EXPECT").unwrap());
+            many.extend([first, fixed, grown]);
+            many.into_iter().for_each(Block::free);
         });
     }
+}
+
+/// Would catch pages given back that the kernel may fill again, as parts of huge ones.
+#[test]
+fn what_was_given_back_in_part_is_made_of_small_pages() {
+    quietly_with("what_was_given_back_in_part_is_made_of_small_pages", &[], || {
+        let mut blocks: Vec<Option<Block>> = (0..60).map(|_| Some(touched(MIB))).collect();
+        let last = blocks.len() - 1;
+        assert!(is_advised(blocks[last].as_ref().unwrap()));
+        for block in blocks.iter_mut().step_by(2) {
+            block.take().unwrap().free();
+        }
+        arenite::trim();
+        assert!(!is_advised(blocks[last].as_ref().unwrap()));
+        blocks.into_iter().flatten().for_each(Block::free);
+    });
 }
 
 /// Would catch a bad value that is taken for another, that ends the process, or that is not named.
@@ -184,7 +206,7 @@ fn options_of_the_first_allocation_hold() {
                 .memory_limit(64 * MIB)
                 .reservation(96 * MIB)
                 .background_purger(false)
-                .huge_pages(HugePages::Large)
+                .huge_pages(HugePages::Always)
                 .purge_delay(Duration::from_secs(100)),
         );
         start_with(Options::new().memory_limit(GIB));

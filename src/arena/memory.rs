@@ -17,8 +17,8 @@ use crate::arena::{poison, warm};
 use crate::base::sync::{AtomicUsize, Ordering};
 use crate::base::{align, bump};
 use crate::config::{
-    ARENA_ADDRESSES, ARENA_GROWTH_SHIFT, ARENA_HUGE_PAGE, ARENA_KEPT_PREFIX, ARENA_LARGE,
-    ARENA_POPULATE_SHIFT, ARENA_RESERVATION_MIN, HugePages,
+    ARENA_ADDRESSES, ARENA_GROWTH_SHIFT, ARENA_KEPT_PREFIX, ARENA_LARGE, ARENA_POPULATE_SHIFT,
+    ARENA_RESERVATION_MIN, HUGE_PAGE, HugePages,
 };
 use crate::vm::{Advice, Mapping, Reservation, page_size, sys};
 
@@ -195,9 +195,9 @@ impl Header {
         };
         let fills = needed > ARENA_LARGE;
         let shift = if fills { ARENA_POPULATE_SHIFT } else { ARENA_GROWTH_SHIFT };
-        let unit = if fills { ARENA_HUGE_PAGE } else { page_size() };
+        let unit = if fills { HUGE_PAGE } else { page_size() };
         // Steps end at huge pages' addresses, not at multiples of their size from the start.
-        let skew = if fills { reservation.as_ptr().addr() % ARENA_HUGE_PAGE } else { 0 };
+        let skew = if fills { reservation.as_ptr().addr() % HUGE_PAGE } else { 0 };
         let step = self.growth_step.get();
         let to = bump::commit_to(needed + skew, committed + skew, bound + skew, step, shift, unit) - skew;
         let to = if reservation.commit(committed..to).is_ok() {
@@ -211,7 +211,7 @@ impl Header {
             let _ = reservation.advise(committed..to, Advice::HugePage);
         }
         // A block much larger than a step may be meant to stay sparse. What is not filled in now, is when it is touched.
-        let most = (committed >> ARENA_POPULATE_SHIFT).max(step).saturating_add(2 * ARENA_HUGE_PAGE);
+        let most = (committed >> ARENA_POPULATE_SHIFT).max(step).saturating_add(2 * HUGE_PAGE);
         if fills && to - committed <= most {
             let _ = reservation.advise(committed..to, Advice::PopulateWrite);
         }

@@ -16,7 +16,9 @@ use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
-use crate::config::{GRANULES, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HugePages, PAGE_MIN, SEGMENT};
+use crate::config::{
+    GRANULES, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HUGE_PAGES_FROM, HugePages, PAGE_MIN, SEGMENT,
+};
 use crate::heap::segment::Segment;
 use crate::heap::settings::settings;
 use crate::heap::{fault, round, segments};
@@ -168,6 +170,7 @@ pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
             drop_tail(header, len);
             segments::uncharge(old - len);
         }
+        advise_growing(header.as_ptr(), old, len);
         (*header.as_ptr()).size = len;
         (*header.as_ptr()).dirty = (*header.as_ptr()).dirty.max(len);
         let mut huge = HUGE.lock();
@@ -307,6 +310,19 @@ unsafe fn drop_tail(header: NonNull<Header>, len: usize) {
     }
 }
 
+/// Asks for huge pages when a block grows to a size for which they are wanted: what grows was full, so it will be again.
+///
+/// # Safety
+/// The header is valid, and the caller's.
+unsafe fn advise_growing(header: *mut Header, old: usize, new: usize) {
+    let is_wanted = old < HUGE_PAGES_FROM && HUGE_PAGES_FROM <= new;
+    if is_wanted && settings().huge_pages() == HugePages::Large {
+        // The whole of it, so that it stays one mapping to the kernel and can be moved by one call.
+        // SAFETY: the mapping is the block's.
+        unsafe { platform::advise_huge_pages((*header).start, (*header).mapped) };
+    }
+}
+
 /// Whether mappings are made to measure: what is mapped and not touched counts for something.
 fn is_scarce() -> bool {
     settings().is_commit_strict() || sys::address_space_limit().is_some()
@@ -333,17 +349,15 @@ fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
         segments::uncharge(len);
         return None;
     };
-    if settings().huge_pages() != HugePages::System {
-        // The whole of it, so that it stays one mapping to the kernel and can be moved by one call.
-        // SAFETY: the mapping is this function's.
-        unsafe { platform::advise_huge_pages(start, mapped) };
-    }
     // SAFETY: the header lies in the mapping, which is this function's.
     unsafe {
         Segment::mark_huge(header.cast());
         let fields = &mut *header;
         (fields.start, fields.mapped, fields.offset) = (start, mapped, offset);
         (fields.size, fields.dirty) = (len, len);
+        if settings().huge_pages() == HugePages::Always {
+            platform::advise_huge_pages(start, mapped);
+        }
     }
     let mut huge = HUGE.lock();
     huge.counts.blocks += 1;

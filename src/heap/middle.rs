@@ -2,18 +2,19 @@
 //!
 //! A shelf is a few places that threads take blocks from and put blocks into with one atomic exchange, so that the
 //! cost of a block that is freed and allocated again does not depend on its size. It is shared between threads: work
-//! on a block of this size hides the exchange, and the purger sees what an idle thread left behind.
+//! on a block of this size hides the exchange, and the purger sees what an idle thread left behind. All shelves together
+//! hold a bounded part of the heap: what lies on one is of no use to the other classes.
 
 use core::ptr::{self, NonNull};
 
 use crate::base::padded::Padded;
-use crate::base::sync::{AtomicBool, AtomicPtr, Ordering};
-use crate::config::{MIDDLE_KEPT, MIDDLE_KEPT_BYTES};
-use crate::heap::fault;
+use crate::base::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use crate::config::{MIDDLE_KEPT, MIDDLE_KEPT_BYTES, MIDDLE_KEPT_LEAST, MIDDLE_KEPT_SHARE};
 use crate::heap::segment::{Kind, Run, Segment};
 use crate::heap::segments::{SEGMENTS, Segments};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
+use crate::heap::{fault, segments};
 
 #[derive(Debug)]
 struct Shelf {
@@ -85,6 +86,27 @@ pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
     unsafe { take_home(class, block.as_ptr()) };
 }
 
+/// Before a run is taken: sends blocks home from the shelves, class by class in turn, as long as all together hold too
+/// much. What lay there when the sizes changed makes room for what is asked for now.
+fn shed() {
+    static TURN: AtomicUsize = AtomicUsize::new(0);
+    let bound = (segments::in_use() / MIDDLE_KEPT_SHARE).max(MIDDLE_KEPT_LEAST);
+    let classes = (SizeClass::SMALL..SizeClass::COUNT).map(SizeClass::from_index);
+    let mut held: usize = classes.map(|class| kept(class) * class.size()).sum();
+    let turns = if held > bound { MIDDLE } else { 0 };
+    for _ in 0..turns {
+        let turn = TURN.fetch_add(1, Ordering::Relaxed) % MIDDLE;
+        let class = SizeClass::from_index(SizeClass::SMALL + turn);
+        while held > bound
+            && let Some(block) = take_from_shelf(class)
+        {
+            held = held.saturating_sub(class.size());
+            // SAFETY: a block from a shelf belongs to who took it.
+            unsafe { take_home(class, block.as_ptr()) };
+        }
+    }
+}
+
 /// Makes a block of `old` one of `new` where it is; false, and nothing is changed, when there is no room behind it.
 ///
 /// # Safety
@@ -146,6 +168,7 @@ fn take_from(places: &[AtomicPtr<u8>]) -> Option<NonNull<u8>> {
 }
 
 fn take_run(class: SizeClass) -> Option<Run> {
+    shed();
     let mut segments = SEGMENTS.lock();
     let run = segments.take(class.granules())?;
     *segments.out_of(class) += 1;

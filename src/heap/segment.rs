@@ -13,11 +13,12 @@ use core::ptr::NonNull;
 use static_assertions::const_assert;
 
 use crate::base::bitmap::{Bitmap, ones};
-use crate::base::sync::{AtomicU8, AtomicU16, Ordering};
-use crate::config::{GRANULE, GRANULES, SEGMENT};
+use crate::base::sync::{AtomicBool, AtomicU8, AtomicU16, Ordering};
+use crate::config::{GRANULE, GRANULES, HugePages, SEGMENT};
+use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::slab::{Slab, WORDS};
-use crate::vm::{page_size, sys};
+use crate::vm::{page_size, platform, sys};
 
 /// What a granule is part of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +46,9 @@ pub(crate) struct Segment {
     /// Each granule's pages that may hold data: belong to the owner of its run, or to the lock while it is free. The
     /// lock's holder reads all of them, and means only the free ones'.
     dirty: [AtomicU16; GRANULES],
+    /// Whether huge pages were asked for. Written before anything of the segment is handed out, and once more, by
+    /// whoever gives the first of its pages back.
+    is_huge: AtomicBool,
     /// What the lock guards.
     pub(super) state: State,
     /// The descriptor of the slab that begins in a granule, and its bitmap: the owner's of the run.
@@ -142,6 +146,34 @@ impl Segment {
     pub(crate) unsafe fn mark_huge(segment: *mut u8) {
         // SAFETY: the kinds are the first bytes of a header.
         unsafe { segment.write_bytes(KIND_HUGE, GRANULES) };
+    }
+
+    /// Asks for huge pages.
+    ///
+    /// # Safety
+    /// The segment is a new one's, its header committed, and nobody knows of it.
+    pub(super) unsafe fn ask_for_huge_pages(segment: NonNull<Segment>) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            platform::advise_huge_pages(segment.as_ptr().cast(), SEGMENT);
+            (&raw const (*segment.as_ptr()).is_huge).as_ref_unchecked().store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// To be called before pages are given back: the kernel would make huge pages again of what is left between them.
+    pub(super) fn keep_pages_small(segment: NonNull<Segment>) {
+        // SAFETY: the segment is mapped as long as somebody has pages of it to give back; the word is atomic.
+        let is_huge = unsafe { (&raw const (*segment.as_ptr()).is_huge).as_ref_unchecked() };
+        if settings().huge_pages() != HugePages::Always && is_huge.swap(false, Ordering::Relaxed) {
+            // SAFETY: the advice concerns the segment only.
+            unsafe { platform::advise_small_pages(segment.as_ptr().cast(), SEGMENT) };
+        }
+    }
+
+    /// Whether huge pages were asked for.
+    pub(super) fn is_huge(segment: NonNull<Segment>) -> bool {
+        // SAFETY: segments in the collection are mapped; the word is atomic.
+        unsafe { (&raw const (*segment.as_ptr()).is_huge).as_ref_unchecked() }.load(Ordering::Relaxed)
     }
 
     /// The slab that a block belongs to.
@@ -296,6 +328,7 @@ impl Run {
     /// # Safety
     /// The run is the caller's, and nothing in it is needed.
     pub(super) unsafe fn purge(self) -> usize {
+        Segment::keep_pages_small(self.segment);
         // SAFETY: the range is the run's.
         if unsafe { sys::purge(self.base(), self.len * GRANULE) }.is_err() {
             return 0;

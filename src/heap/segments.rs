@@ -8,12 +8,12 @@ use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
-use crate::config::{COMMIT_STEP, GRANULE, GRANULES, HugePages, SEGMENT};
+use crate::config::{COMMIT_STEP, GRANULE, GRANULES, HUGE_PAGE, HUGE_PAGES_FROM_SEGMENT, HugePages, SEGMENT};
 use crate::heap::region::Regions;
 use crate::heap::segment::{Granules, HEADER_GRANULES, Run, Segment, State, USABLE_GRANULES};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
-use crate::vm::{Lock, page_size, platform, sys};
+use crate::vm::{Lock, page_size, sys};
 
 const BUCKETS: usize = GRANULES.ilog2() as usize + 1;
 /// The bucket of segments with nothing free.
@@ -232,11 +232,16 @@ impl Segments {
             self.regions.keep(base.as_ptr());
             return None;
         }
-        if settings().huge_pages() == HugePages::Always {
-            // SAFETY: as above.
-            unsafe { platform::advise_huge_pages(base.as_ptr(), SEGMENT) };
-        }
         let segment = base.cast::<Segment>();
+        let is_huge = match settings().huge_pages() {
+            HugePages::System => false,
+            HugePages::Large => self.count >= HUGE_PAGES_FROM_SEGMENT,
+            HugePages::Always => true,
+        };
+        if is_huge {
+            // SAFETY: as above.
+            unsafe { Segment::ask_for_huge_pages(segment) };
+        }
         // SAFETY: the header is committed zero memory, which is a valid header, and this is the only reference.
         let state = unsafe { state(segment) };
         state.free.fill(HEADER_GRANULES, USABLE_GRANULES, true);
@@ -257,8 +262,10 @@ impl Segments {
         if end <= from {
             return true;
         }
-        // More than is needed, for fewer calls; just what is needed, where that is refused.
-        let committed = [align::up(end, COMMIT_STEP), end].into_iter().find(|to| {
+        // More than is needed, for fewer calls; just what is needed, where that is refused. The kernel makes no huge page
+        // of what is committed in part.
+        let step = if Segment::is_huge(segment) { HUGE_PAGE / GRANULE } else { COMMIT_STEP };
+        let committed = [align::up(end, step), end].into_iter().find(|to| {
             let start = segment.as_ptr().cast::<u8>().wrapping_add(from * GRANULE);
             // SAFETY: the range lies within the segment, and nobody has anything in it yet.
             unsafe { sys::commit(start, (to - from) * GRANULE) }.is_ok()
@@ -420,6 +427,11 @@ pub(crate) fn uncharge(bytes: usize) {
     let mut segments = SEGMENTS.lock();
     segments.huge_bytes -= bytes;
     segments.publish();
+}
+
+/// Bytes of granules and huge blocks in use, touched or not.
+pub(crate) fn in_use() -> usize {
+    IN_USE.load(Ordering::Relaxed)
 }
 
 /// Bytes of granules and huge blocks in use, touched or not, and of free pages that are kept.

@@ -113,6 +113,9 @@ pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
         let (base, pages, out) = (slab.base, slab.purgeable(), slab.out);
         slab.home = Home::Purging;
         drop(slabs);
+        if pages != 0 {
+            Segment::keep_pages_small(Run::at(base, class.granules()).segment);
+        }
         // SAFETY: the pages hold free blocks only, and nobody takes blocks from a slab that is off the lists.
         let pages = unsafe { slab::purge_pages(base, pages) };
         purged += pages.count_ones() as usize * page_size();

@@ -68,6 +68,15 @@ pub(crate) unsafe fn advise_huge_pages(base: *mut u8, len: usize) {
     let _ = unsafe { super::super::sys::advise(base, len, libc::MADV_HUGEPAGE) };
 }
 
+/// Asks for no huge pages in the range any more.
+///
+/// # Safety
+/// The range belongs to the caller.
+pub(crate) unsafe fn advise_small_pages(base: *mut u8, len: usize) {
+    // SAFETY: passed on; the advice does not change contents.
+    let _ = unsafe { super::super::sys::advise(base, len, libc::MADV_NOHUGEPAGE) };
+}
+
 /// Names an anonymous range in `/proc/self/maps` (Linux 5.17 and later).
 ///
 /// # Safety

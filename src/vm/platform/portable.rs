@@ -48,6 +48,10 @@ pub(crate) unsafe fn move_pages(
 pub(crate) unsafe fn advise_huge_pages(_base: *mut u8, _len: usize) {}
 
 /// # Safety
+/// As on Linux; here it does nothing.
+pub(crate) unsafe fn advise_small_pages(_base: *mut u8, _len: usize) {}
+
+/// # Safety
 /// As on Linux; here it always refuses.
 pub(crate) unsafe fn name_range(_base: *mut u8, _len: usize, _name: &CStr) -> Result<(), Errno> {
     Err(Errno(libc::ENOSYS))
