@@ -199,6 +199,33 @@ fn small_blocks_stay_for_half_the_delay() {
     .assert_success();
 }
 
+/// Would catch rounds that only the clock begins: the heap would hold what was freed and what is new, side by side.
+#[test]
+fn growth_lets_rounds_come_early() {
+    const NAME: &str = "growth_lets_rounds_come_early";
+    let set_up = |command: &mut Command| _ = command.env("ARENITE_PURGE_DELAY_MS", "600000");
+    in_child(NAME, set_up, || {
+        let blocks = burst(64 * MIB, |random| random.between(900, 1000));
+        let (kept, freed): (Vec<_>, Vec<_>) = blocks.into_iter().enumerate().partition(|(i, _)| i % 100 == 0);
+        freed.into_iter().for_each(|(_, block)| block.free());
+        let before = resident();
+        let mut grown = Vec::new();
+        // Other sizes, so that nothing of the old is used again as it is. Slowly enough for a thread to follow.
+        for _ in 0..10 {
+            grown.extend(burst(8 * MIB, |random| random.between(3000, 4000)));
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert!(
+            eventually(Duration::from_secs(5), || resident() < before + 45 * MIB),
+            "{} MiB",
+            resident() / MIB
+        );
+        free_all(grown);
+        kept.into_iter().for_each(|(_, block)| block.free());
+    })
+    .assert_success();
+}
+
 /// Would catch a purger where none was asked for, one that is started with nothing to do, and one that takes the
 /// program's signals.
 #[test]

@@ -3,7 +3,8 @@
 //! A round, every half of the purge delay: depots send home the magazines that nobody needed since the last round;
 //! middle and huge blocks that lay in their caches that long are freed; free pages in slabs that nothing changed are
 //! purged; free granules that were dirty in the last round too are purged; segments that were empty in the last round
-//! too are unmapped. So memory goes between half the delay and the whole of it after it was freed.
+//! too are unmapped. So memory goes between half the delay and the whole of it after it was freed. A round comes early
+//! when the heap has grown by an eighth since the last: what lay unused meanwhile is what the growth was for.
 //!
 //! Rounds are run by a thread of our own. It is started when the heap has grown past [`WORTH_A_THREAD`], sleeps without
 //! waking while there is nothing to give back, and holds no lock but the purger's for longer than a few list operations:
@@ -14,7 +15,7 @@
 
 use core::ffi::c_void;
 
-use crate::base::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::base::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::{depot, huge, metadata, middle, round, segments, slab_class};
@@ -40,6 +41,14 @@ static FREED: AtomicBool = AtomicBool::new(false);
 /// The thread is started when the heap has grown to this, in bytes of granules: below it, little of them has been
 /// touched, and small programs stay without a thread.
 const WORTH_A_THREAD: usize = 8 << 20;
+
+/// The size of the heap, in bytes, at which a round comes early; and how much more than after the last round it is at
+/// least.
+static EARLY_AT: AtomicUsize = AtomicUsize::new(EARLY_GROWTH);
+const EARLY_GROWTH: usize = 16 << 20;
+
+/// Not zero when a round is to come early. The thread sleeps on this word between rounds.
+static HURRY: AtomicU32 = AtomicU32::new(0);
 
 /// `BUSY` from the first free that leaves something to give back until a round finds nothing left. The thread sleeps
 /// on this word.
@@ -79,13 +88,31 @@ pub(crate) fn note_work() {
     }
 }
 
-/// Starts the thread if the heap has grown enough for one. Called at the end of allocations that made it grow, and not
+/// Starts the thread if the heap has grown enough for one, and lets a round come early if it has grown much. Called at the end of allocations that made it grow, and not
 /// of frees: the C library frees memory under locks that starting a thread needs, when this heap is its `malloc`.
 #[inline]
 pub(crate) fn note_growth() {
-    if THREAD.load(Ordering::Relaxed) == NO_THREAD && segments::footprint() >= WORTH_A_THREAD {
+    let footprint = segments::footprint();
+    if footprint >= WORTH_A_THREAD && THREAD.load(Ordering::Relaxed) == NO_THREAD {
         start_thread();
     }
+    if footprint >= EARLY_AT.load(Ordering::Relaxed) {
+        hurry(footprint);
+    }
+}
+
+/// Lets the next round come now: at once in the thread, without one at the next free that looks at the clock.
+#[cold]
+fn hurry(footprint: usize) {
+    EARLY_AT.store(early_after(footprint), Ordering::Relaxed);
+    LAST_ROUND_MS.store(0, Ordering::Relaxed);
+    if HURRY.swap(1, Ordering::Relaxed) == 0 && THREAD.load(Ordering::Relaxed) == STARTED {
+        platform::wake_one(&HURRY);
+    }
+}
+
+fn early_after(footprint: usize) -> usize {
+    footprint + EARLY_GROWTH.max(footprint / 8)
 }
 
 #[cold]
@@ -103,6 +130,8 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     loop {
         while WORK.load(Ordering::Relaxed) == IDLE {
             platform::wait(&WORK, IDLE, None);
+            // Growth from before there was anything to give back.
+            HURRY.store(0, Ordering::Relaxed);
         }
         sleep(settings().purge_delay_ms().div_ceil(2).max(1));
         // Before the round: what is freed during it sets the word again.
@@ -113,15 +142,15 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
     }
 }
 
+/// Until the next round is due.
 fn sleep(ms: u32) {
-    let never = AtomicU32::new(0);
     let until = platform::now_ms() + u64::from(ms);
-    loop {
+    while HURRY.swap(0, Ordering::Relaxed) == 0 {
         let now = platform::now_ms();
         if now >= until {
             return;
         }
-        platform::wait(&never, 0, Some((until - now) as u32));
+        platform::wait(&HURRY, 0, Some((until - now) as u32));
     }
 }
 
@@ -183,6 +212,7 @@ fn run_round(all: bool) -> (usize, bool) {
     bytes += purged;
     more |= dirty;
     note_given_back(bytes);
+    EARLY_AT.store(early_after(segments::footprint()), Ordering::Relaxed);
     (bytes, more)
 }
 
