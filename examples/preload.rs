@@ -125,6 +125,18 @@ fn allocate(size: usize, align: usize) -> *mut c_void {
 /// `size` bytes, aligned for any type.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc(size: usize) -> *mut c_void {
+    // SAFETY: the cache is this thread's.
+    let block = unsafe { (*cache()).alloc_if_cached(size) };
+    if block.is_null() {
+        return malloc_slowly(size);
+    }
+    block.cast()
+}
+
+/// A jump at the end of [`malloc`], which so needs no frame.
+#[cold]
+#[inline(never)]
+extern "C" fn malloc_slowly(size: usize) -> *mut c_void {
     allocate(size, MIN_ALIGN)
 }
 
@@ -176,13 +188,24 @@ pub unsafe extern "C" fn reallocarray(block: *mut c_void, count: usize, size: us
 /// `block` is null, or came from a function of this file, has not been freed, and is not used any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free(block: *mut c_void) {
-    let Some(block) = NonNull::new(block) else { return };
+    let Some(block) = NonNull::new(block.cast()) else { return };
     // SAFETY: the cache is this thread's; the block is the caller's.
     unsafe {
-        if !(*cache()).free_unsized_if_cached(block.cast()) {
-            (*cache()).free_unsized(&OPTIONS, block.cast());
+        if !(*cache()).free_unsized_if_cached(block) {
+            free_slowly(block);
         }
     }
+}
+
+/// A jump at the end of [`free`], which so needs no frame.
+///
+/// # Safety
+/// As for [`free`], of a block.
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn free_slowly(block: NonNull<u8>) {
+    // SAFETY: passed on to the caller; the cache is this thread's.
+    unsafe { (*cache()).free_unsized(&OPTIONS, block) };
 }
 
 /// C23: `free` of a block of `malloc`, `calloc` or `realloc` whose size the caller knows.

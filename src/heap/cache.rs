@@ -17,10 +17,11 @@
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
+use crate::base::align;
 use crate::base::sync::{AtomicPtr, Ordering};
 use crate::config::Options;
 use crate::heap::magazine::{MAGAZINE_SIZE, MARKS, Magazine, Slot, sentinel};
-use crate::heap::size_class::SizeClass;
+use crate::heap::size_class::{LINEAR_MAX, SizeClass};
 use crate::heap::{depot, metadata, purge, slab_class};
 use crate::vm::{KeepErrno, Lock};
 
@@ -81,15 +82,27 @@ impl Cache {
     /// Takes a block of `class`, which may be marked if it spans pages. Null when out of memory.
     #[inline(always)]
     pub(super) fn pop(&self, options: &Options, class: SizeClass) -> *mut u8 {
-        let top = self.top(class).load(Ordering::Relaxed);
-        // SAFETY: a top always points to a slot.
-        let block = unsafe { *top };
+        let block = self.pop_if_any(class);
         if block.is_null() {
             return self.pop_slowly(options, class);
         }
-        // SAFETY: the slot holds a block, so it is not the floor, and there is one below it.
-        self.top(class).store(unsafe { top.sub(1) }, Ordering::Relaxed);
         block
+    }
+
+    /// Takes a block of `class` if the loaded magazine has one; null if not.
+    #[inline(always)]
+    pub(super) fn pop_if_any(&self, class: SizeClass) -> *mut u8 {
+        pop_from(self.top(class))
+    }
+
+    /// The same for a size of 1 to [`LINEAR_MAX`] bytes in the class of the next multiple of 16: every second class, whose
+    /// tops lie 16 bytes apart.
+    #[inline(always)]
+    pub(super) fn pop_sixteens_if_any(&self, size: usize) -> *mut u8 {
+        let offset = ((size - 1) & !15) + size_of::<AtomicPtr<Slot>>();
+        debug_assert!(size <= LINEAR_MAX && offset / 8 == SizeClass::of(align::up(size, 16)).index());
+        // SAFETY: a multiple of a top's size, short of the end of those of the linear classes.
+        pop_from(unsafe { self.top.as_ptr().byte_add(offset).as_ref_unchecked() })
     }
 
     /// Takes a block back.
@@ -318,6 +331,19 @@ impl Default for Cache {
     fn default() -> Cache {
         Cache::new()
     }
+}
+
+/// Takes a block from the magazine with this top if it has one; null if not.
+#[inline(always)]
+fn pop_from(place: &AtomicPtr<Slot>) -> *mut u8 {
+    let top = place.load(Ordering::Relaxed);
+    // SAFETY: a top always points to a slot.
+    let block = unsafe { *top };
+    if !block.is_null() {
+        // SAFETY: the slot holds a block, so it is not the floor, and there is one below it.
+        place.store(unsafe { top.sub(1) }, Ordering::Relaxed);
+    }
+    block
 }
 
 /// Takes blocks from slabs; if there is no memory for a new one, once more after kept memory was given back. Returns how

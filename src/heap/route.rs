@@ -9,9 +9,12 @@ use crate::config::{GRANULE, MIDDLE_MAX, Options, SMALL_MAX};
 use crate::heap::cache::{Cache, unmark};
 use crate::heap::magazine::{FRESH, FRESH_WITHIN};
 use crate::heap::segment::{Kind, Segment};
-use crate::heap::size_class::{INLINE_MAX, SizeClass};
+use crate::heap::size_class::{INLINE_MAX, LINEAR_MAX, SizeClass};
 use crate::heap::{fault, huge, middle, process, purge};
 use crate::vm::{KeepErrno, page_size};
+
+/// What C's `malloc` promises.
+const MALLOC_ALIGN: usize = 16;
 
 /// Where blocks of a layout come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,25 @@ pub unsafe fn usable_size(block: NonNull<u8>) -> usize {
 }
 
 impl Cache {
+    /// Allocates `size` bytes aligned to 16, as C's `malloc` does, if that takes no more than to take a block from the
+    /// thread's cache: no call is made. Null where it takes more, or the size is zero or too large: [`Cache::alloc`] does it
+    /// then.
+    ///
+    /// # Safety
+    /// The calling thread owns the cache.
+    #[inline(always)]
+    pub unsafe fn alloc_if_cached(&self, size: usize) -> *mut u8 {
+        // Zero becomes the largest number.
+        let above = size.wrapping_sub(1);
+        if above < LINEAR_MAX {
+            return self.pop_sixteens_if_any(size);
+        }
+        if above < INLINE_MAX - MALLOC_ALIGN {
+            return self.pop_if_any(SizeClass::of_inline(align::up(size, MALLOC_ALIGN)));
+        }
+        ptr::null_mut()
+    }
+
     /// Allocates `size` bytes aligned to `align`; null when out of memory. `options` hold if this is the process's
     /// first allocation.
     ///
@@ -235,7 +257,9 @@ impl Cache {
                 return ptr::null_mut();
             };
             new.copy_from_nonoverlapping(block, usable_size(block).min(new_size));
-            self.free_unsized(options, block);
+            if !self.free_unsized_if_cached(block) {
+                self.free_unsized(options, block);
+            }
             new.as_ptr()
         }
     }

@@ -89,6 +89,10 @@ impl SizeClass {
 /// The largest size that the inlined paths serve: blocks below a page carry no mark.
 pub(crate) const INLINE_MAX: usize = SizeClass::from_index(SizeClass::of(PAGE_MIN).index() - 1).size();
 
+/// The largest size up to which classes are 8 bytes apart.
+pub(crate) const LINEAR_MAX: usize = 128;
+const_assert!(SizeClass::of(LINEAR_MAX).index() + 1 == LINEAR_MAX / 8);
+
 /// The class of each multiple of 8 up to [`INLINE_MAX`].
 static INLINE: [u8; INLINE_MAX / 8 + 1] = {
     let mut table = [0; INLINE_MAX / 8 + 1];
