@@ -213,9 +213,15 @@ impl Cache {
         align: usize,
         new_size: usize,
     ) -> *mut u8 {
+        let (old_rounded, new_rounded) = (align::up(size, align), align::up(new_size, align));
         // SAFETY: passed on to the caller.
         unsafe {
-            let resized = resize(block, route(size, align), route(new_size, align), new_size);
+            let resized = if old_rounded <= INLINE_MAX && new_rounded <= INLINE_MAX {
+                let is_same = SizeClass::of_inline(old_rounded) == SizeClass::of_inline(new_rounded);
+                if is_same { block.as_ptr() } else { ptr::null_mut() }
+            } else {
+                resize(block, route(size, align), route(new_size, align), new_size)
+            };
             if !resized.is_null() {
                 return resized;
             }
