@@ -21,7 +21,14 @@ pub(crate) const REGION_MAX: usize = 64 * SEGMENT;
 /// ARCHITECTURE.md, *Decisions*.
 pub(crate) const MAGAZINE_SLOTS: usize = 64;
 
-/// What a magazine may hold in bytes, for the classes where 62 blocks would be more.
+/// What a thread's magazine of a class has room for at first, in bytes, or one block; and by how much more with each
+/// exchange.
+pub(crate) const ROOM_STEP: usize = 512;
+
+/// After how many exchanges a thread has a second magazine of a class.
+pub(crate) const SPARE_FROM: u8 = 4;
+
+/// What a magazine may hold in bytes, for the classes where 61 blocks would be more.
 pub(crate) const MAGAZINE_BYTES: usize = 16 << 10;
 
 /// The largest size that magazines hold, in bytes.

@@ -19,7 +19,7 @@ use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::base::sync::{AtomicPtr, Ordering};
-use crate::config::Options;
+use crate::config::{Options, ROOM_STEP, SPARE_FROM};
 use crate::heap::magazine::{MAGAZINE_SIZE, MARKS, Magazine, Slot, sentinel};
 use crate::heap::size_class::{LINEAR_MAX, SizeClass};
 use crate::heap::{depot, metadata, purge, slab_class};
@@ -33,8 +33,8 @@ pub struct Cache {
     top: [AtomicPtr<Slot>; SizeClass::SMALL],
     /// The top of each class's spare magazine, or null.
     spare: [AtomicPtr<Slot>; SizeClass::SMALL],
-    /// How many blocks the next refill from a slab takes; zero before the first.
-    fill: [Cell<u8>; SizeClass::SMALL],
+    /// How often magazines were exchanged or filled, as far as it is counted: see [`Cache::room`].
+    exchanges: [Cell<u8>; SizeClass::SMALL],
     state: Cell<State>,
     next: Cell<*const Cache>,
     prev: Cell<*const Cache>,
@@ -72,7 +72,7 @@ impl Cache {
         Cache {
             top: [const { AtomicPtr::new(sentinel()) }; SizeClass::SMALL],
             spare: [const { AtomicPtr::new(ptr::null_mut()) }; SizeClass::SMALL],
-            fill: [const { Cell::new(0) }; SizeClass::SMALL],
+            exchanges: [const { Cell::new(0) }; SizeClass::SMALL],
             state: Cell::new(State::New),
             next: Cell::new(ptr::null()),
             prev: Cell::new(ptr::null()),
@@ -151,31 +151,35 @@ impl Cache {
         }
         let loaded = self.loaded(class);
         let spare = self.spare(class);
-        if let Some(full) = spare.filter(|spare| !spare.is_empty(class)) {
+        if let Some(full) = spare.filter(|spare| !spare.is_empty()) {
             self.load(class, full, loaded);
             return self.pop(options, class);
         }
-        // SAFETY: the spare is this thread's and empty, and is replaced below if the depot took it.
-        if let Some(full) = unsafe { depot::take_full(class, spare) } {
-            self.load(class, full, loaded);
+        // An empty magazine is given for the full one: the spare, or, where there is to be none yet, the loaded one.
+        let (given, kept) = match spare {
+            None if !self.is_worth_a_spare(class) => (loaded, None),
+            spare => (spare, loaded),
+        };
+        // SAFETY: it is this thread's and empty, and is replaced below if the depot took it.
+        if let Some(full) = unsafe { depot::take_full(class, given) } {
+            self.count_exchange(class);
+            self.load(class, full, kept);
             return self.pop(options, class);
         }
         self.fill_from_slab(options, class, loaded)
     }
 
-    /// Takes blocks from a slab: few at first, more each time, so that a thread that needs three blocks takes few, and
-    /// one that needs thousands comes here seldom. They are popped in the order of their addresses; the first is
-    /// returned.
+    /// Takes blocks from a slab, which are popped in the order of their addresses; the first is returned.
     fn fill_from_slab(&self, options: &Options, class: SizeClass, loaded: Option<Magazine>) -> *mut u8 {
-        let Some(mut magazine) = loaded.or_else(|| depot::take_empty(class)) else {
+        let Some(mut magazine) = loaded.or_else(|| depot::take_empty(class, self.room(class))) else {
             return take_one(class);
         };
-        let capacity = class.capacity();
-        let fill = &self.fill[class.index()];
-        let want = usize::from(fill.get()).max(capacity / 8).max(1);
-        fill.set((want * 2).min(capacity) as u8);
-        // SAFETY: the magazine is this thread's and empty, and `want` is at most its capacity.
-        let got = unsafe { magazine.fill(class, want, |slots| take(class, slots)) };
+        // SAFETY: the magazine is this thread's and empty; there is room for what is taken.
+        let got = unsafe {
+            magazine.clear(self.room(class));
+            magazine.fill(self.room(class), |slots| take(class, slots))
+        };
+        self.count_exchange(class);
         self.top(class).store(magazine.top(), Ordering::Relaxed);
         if got == 0 {
             return ptr::null_mut();
@@ -197,16 +201,24 @@ impl Cache {
             unsafe { slab_class::give(class, &[block]) };
             return purge::note_work();
         }
+        self.count_exchange(class);
         let (empty, full) = match (self.loaded(class), self.spare(class)) {
-            (Some(loaded), Some(spare)) if spare.is_empty(class) => (Some(spare), Some(loaded)),
+            (Some(loaded), Some(spare)) if spare.is_empty() => (Some(spare), Some(loaded)),
             // SAFETY: the spare is this thread's, and is replaced below.
-            (Some(loaded), Some(spare)) => (unsafe { give_away(class, spare) }, Some(loaded)),
-            (loaded, spare) => (depot::take_empty(class), loaded.or(spare)),
+            (Some(loaded), Some(spare)) => (unsafe { self.give_away(class, spare) }, Some(loaded)),
+            (Some(loaded), None) if !self.is_worth_a_spare(class) => {
+                // SAFETY: the loaded one is this thread's, and is replaced below.
+                (unsafe { self.give_away(class, loaded) }, None)
+            }
+            (loaded, spare) => (depot::take_empty(class, self.room(class)), loaded.or(spare)),
         };
         match empty {
             Some(mut empty) => {
                 // SAFETY: the magazine is empty and this thread's.
-                unsafe { empty.push(block) };
+                unsafe {
+                    empty.clear(self.room(class));
+                    empty.push(block);
+                }
                 self.load(class, empty, full);
             }
             None => {
@@ -218,6 +230,39 @@ impl Cache {
             }
         }
         purge::note_work();
+    }
+
+    /// How many blocks a refill brings and a magazine has room for: more with each exchange. A thread that needs little
+    /// of a class keeps little, and one that needs thousands comes here seldom.
+    fn room(&self, class: SizeClass) -> usize {
+        let exchanges = usize::from(self.exchanges[class.index()].get());
+        ((1 + exchanges) * ROOM_STEP / class.size()).clamp(1, class.capacity())
+    }
+
+    /// Whether a class is used so much that a second magazine pays: it takes 512 bytes by itself.
+    fn is_worth_a_spare(&self, class: SizeClass) -> bool {
+        self.exchanges[class.index()].get() >= SPARE_FROM
+    }
+
+    fn count_exchange(&self, class: SizeClass) {
+        let exchanges = &self.exchanges[class.index()];
+        exchanges.set(exchanges.get().saturating_add(1));
+    }
+
+    /// Gives a full magazine to the depot, or its blocks home if the depot has enough; returns an empty one, if there is
+    /// memory for it.
+    ///
+    /// # Safety
+    /// The magazine is the caller's, who forgets it.
+    unsafe fn give_away(&self, class: SizeClass, full: Magazine) -> Option<Magazine> {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            if depot::give_full(class, full) {
+                return depot::take_empty(class, self.room(class));
+            }
+            slab_class::give(class, full.blocks());
+            Some(full)
+        }
     }
 
     fn loaded(&self, class: SizeClass) -> Option<Magazine> {
@@ -267,8 +312,8 @@ impl Cache {
         self.state.set(State::Over);
         self.delist();
         self.empty(|class, magazine| {
-            // As much as a thread's first refill is worth another thread's while.
-            let is_worth = magazine.len(class) >= class.capacity().div_ceil(8);
+            // Half a refill is worth another thread's while.
+            let is_worth = magazine.len() * 2 >= self.room(class);
             // SAFETY: the magazine is handed over by `empty`.
             is_worth && unsafe { depot::give_full(class, magazine) }
         });
@@ -286,14 +331,13 @@ impl Cache {
             let magazines = [self.loaded(class), self.spare(class)];
             self.top(class).store(sentinel(), Ordering::Relaxed);
             self.set_spare(class, None);
-            for mut magazine in magazines.into_iter().flatten() {
+            for magazine in magazines.into_iter().flatten() {
                 if keep(class, magazine) {
                     continue;
                 }
                 // SAFETY: the magazine was this thread's and is this function's now, as are its blocks.
                 unsafe {
-                    slab_class::give(class, magazine.blocks(class));
-                    magazine.clear(class);
+                    slab_class::give(class, magazine.blocks());
                     metadata::give_magazine(magazine);
                 }
             }
@@ -362,23 +406,6 @@ fn take_one(class: SizeClass) -> *mut u8 {
     block[0]
 }
 
-/// Gives a full magazine to the depot, or its blocks home if the depot has enough; returns an empty one, if there is
-/// memory for it.
-///
-/// # Safety
-/// The magazine is the caller's, who forgets it.
-unsafe fn give_away(class: SizeClass, mut full: Magazine) -> Option<Magazine> {
-    // SAFETY: passed on to the caller.
-    unsafe {
-        if depot::give_full(class, full) {
-            return depot::take_empty(class);
-        }
-        slab_class::give(class, full.blocks(class));
-        full.clear(class);
-        Some(full)
-    }
-}
-
 /// Calls `count` for each class with the blocks that the caches of all threads hold of it: exact for the calling thread
 /// and for threads that stand still.
 pub(crate) fn parked(mut count: impl FnMut(SizeClass, usize)) {
@@ -389,7 +416,7 @@ pub(crate) fn parked(mut count: impl FnMut(SizeClass, usize)) {
         for index in 0..SizeClass::SMALL {
             let class = SizeClass::from_index(index);
             let magazines = [cache.loaded(class), cache.spare(class)];
-            count(class, magazines.into_iter().flatten().map(|magazine| magazine.len(class)).sum());
+            count(class, magazines.into_iter().flatten().map(Magazine::len).sum());
         }
         next = cache.next.get();
     }

@@ -1,6 +1,6 @@
 //! Depots: where threads exchange magazines, whole, one depot a size class.
 //!
-//! A depot's `limit` follows the flow: it doubles when a thread finds the depot empty after another was turned away
+//! A depot's `limit`, in blocks, follows the flow: it doubles when a thread finds the depot empty after another was turned away
 //! because it was full, and falls when magazines lay there unused for a round of the purger. `low` is the fewest
 //! magazines that lay there since the last round (Bonwick and Adams' working set): those nobody needed.
 
@@ -34,9 +34,9 @@ impl Depot {
     }
 }
 
-/// The most magazines that a depot of `class` may hold for `bytes`.
-fn magazines_in(bytes: usize, class: SizeClass) -> usize {
-    (bytes / (class.capacity() * class.size())).max(1)
+/// The most blocks that a depot of `class` may hold for `bytes`: a magazine's worth at least.
+fn blocks_in(bytes: usize, class: SizeClass) -> usize {
+    (bytes / class.size()).max(class.capacity())
 }
 
 /// Exchanges an empty magazine, if the caller has one to spare, for a full one. None, and the empty one stays the
@@ -50,11 +50,11 @@ pub(crate) unsafe fn take_full(class: SizeClass, spare: Option<Magazine>) -> Opt
         depot.low = 0;
         if depot.turned_away {
             depot.turned_away = false;
-            depot.limit = (depot.limit * 2).min(magazines_in(DEPOT_BYTES_MAX, class));
+            depot.limit = (depot.limit * 2).min(blocks_in(DEPOT_BYTES_MAX, class));
         }
         return None;
     };
-    depot.blocks -= full.len(class);
+    depot.blocks -= full.len();
     depot.low = depot.low.min(depot.full.len());
     let spare = match spare {
         Some(spare) if depot.empty.len() < EMPTIES => {
@@ -79,21 +79,25 @@ pub(crate) unsafe fn take_full(class: SizeClass, spare: Option<Magazine>) -> Opt
 #[must_use]
 pub(crate) unsafe fn give_full(class: SizeClass, full: Magazine) -> bool {
     let mut depot = DEPOTS[class.index()].lock();
-    depot.limit = depot.limit.max(magazines_in(DEPOT_BYTES_MIN, class));
-    if depot.full.len() >= depot.limit {
+    depot.limit = depot.limit.max(blocks_in(DEPOT_BYTES_MIN, class));
+    if depot.blocks + full.len() > depot.limit {
         depot.turned_away = true;
         return false;
     }
-    depot.blocks += full.len(class);
+    depot.blocks += full.len();
     // SAFETY: passed on to the caller.
     unsafe { depot.full.push(full) };
     true
 }
 
-/// An empty magazine, or none when out of memory.
-pub(crate) fn take_empty(class: SizeClass) -> Option<Magazine> {
-    let empty = DEPOTS[class.index()].lock().empty.pop();
-    empty.or_else(|| metadata::take_magazine(class))
+/// An empty magazine for `capacity` blocks, or none when out of memory.
+pub(crate) fn take_empty(class: SizeClass, capacity: usize) -> Option<Magazine> {
+    let Some(mut empty) = DEPOTS[class.index()].lock().empty.pop() else {
+        return metadata::take_magazine(capacity);
+    };
+    // SAFETY: the magazine came out of the depot and is this function's.
+    unsafe { empty.clear(capacity) };
+    Some(empty)
 }
 
 /// Takes out a magazine that is to go home: one that nobody needed in the last round, or any if `all`.
@@ -104,8 +108,8 @@ pub(crate) fn take_idle(class: SizeClass, all: bool) -> Option<Magazine> {
     }
     depot.low = depot.low.saturating_sub(1);
     let idle = depot.full.pop()?;
-    depot.blocks -= idle.len(class);
-    depot.limit = depot.limit.saturating_sub(1).max(magazines_in(DEPOT_BYTES_MIN, class));
+    depot.blocks -= idle.len();
+    depot.limit = depot.limit.saturating_sub(idle.len()).max(blocks_in(DEPOT_BYTES_MIN, class));
     Some(idle)
 }
 

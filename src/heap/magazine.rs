@@ -4,14 +4,15 @@
 //! pointer into it:
 //!
 //! ```text
-//!  slot   0        1 .. floor-1   floor      floor+1 ..... 63
-//!       [ link   |  unused      |  null   |  blocks, the first pushed lowest ]
-//!                                    ^ top when empty            ^ top when full
+//!  slot   0        1       2 .. floor-1   floor      floor+1 ..... 63
+//!       [ link  | floor  |  unused      |  null   |  blocks, the first pushed lowest ]
+//!                                           ^ top when empty            ^ top when full
 //! ```
 //!
 //! One pointer, `top`, is the whole state. Empty: the slot under `top` is the floor's null, and the load that fetches
-//! a block is the test. Full: the next slot is a multiple of 512. The floor stands so high that the class's capacity
-//! fits above it. `link` is used while a magazine lies in a depot or in the pool.
+//! a block is the test. Full: the next slot is a multiple of 512. The floor stands so high that as many blocks fit above
+//! it as are wanted, which may be few, and the magazine itself says where that is. `link` is used while a magazine lies in
+//! a depot or in the pool.
 //!
 //! Blocks that span pages may carry a mark in their low bits: [`FRESH`] says that they read as zero, [`FRESH_WITHIN`] that
 //! their whole pages do, and the ends that they share with neighbours need not.
@@ -20,13 +21,16 @@ use core::ptr;
 
 use static_assertions::{assert_eq_size, const_assert};
 
+use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::MAGAZINE_SLOTS;
-use crate::heap::size_class::SizeClass;
 
 /// A place in a magazine: a free block, or null.
 pub(crate) type Slot = *mut u8;
 
 pub(crate) const MAGAZINE_SIZE: usize = MAGAZINE_SLOTS * size_of::<Slot>();
+
+/// The most blocks that a magazine can hold: all slots but those of the link, of the floor's place and of the floor.
+pub(crate) const CAPACITY_MAX: usize = MAGAZINE_SLOTS - 3;
 
 /// The mark of a block that reads as zero.
 pub(crate) const FRESH: usize = 1;
@@ -75,32 +79,40 @@ impl Magazine {
         self.top.map_addr(|addr| addr & !(MAGAZINE_SIZE - 1))
     }
 
-    const fn floor(class: SizeClass) -> usize {
-        MAGAZINE_SLOTS - 1 - class.capacity()
+    /// Where the magazine at `base` says that its floor is. Other threads read it while they count.
+    fn floor_at<'a>(base: *mut Slot) -> &'a AtomicUsize {
+        // SAFETY: the memory of a magazine is one for ever, and this slot of it holds nothing else.
+        unsafe { base.add(1).cast::<AtomicUsize>().as_ref_unchecked() }
     }
 
-    /// An empty magazine of `class` in the memory at `base`.
+    fn floor(self) -> usize {
+        Magazine::floor_at(self.base()).load(Ordering::Relaxed)
+    }
+
+    /// An empty magazine for `capacity` blocks in the memory at `base`.
     ///
     /// # Safety
     /// `base` is a magazine's memory, and it is the caller's.
-    pub(crate) unsafe fn empty_at(base: *mut Slot, class: SizeClass) -> Magazine {
+    pub(crate) unsafe fn empty_at(base: *mut Slot, capacity: usize) -> Magazine {
+        invariant!((1..=CAPACITY_MAX).contains(&capacity));
+        let floor = MAGAZINE_SLOTS - 1 - capacity;
+        Magazine::floor_at(base).store(floor, Ordering::Relaxed);
         // SAFETY: the floor lies within the magazine.
         unsafe {
-            let top = base.add(Magazine::floor(class));
+            let top = base.add(floor);
             top.write(ptr::null_mut());
             Magazine { top }
         }
     }
 
-    /// How many blocks it holds.
-    pub(crate) fn len(self, class: SizeClass) -> usize {
+    /// How many blocks it holds. Of another thread's magazine, which may change meanwhile, about so many.
+    pub(crate) fn len(self) -> usize {
         let index = (self.top.addr() & (MAGAZINE_SIZE - 1)) / size_of::<Slot>();
-        invariant!(index >= Magazine::floor(class));
-        index - Magazine::floor(class)
+        index.saturating_sub(self.floor())
     }
 
-    pub(crate) fn is_empty(self, class: SizeClass) -> bool {
-        self.len(class) == 0
+    pub(crate) fn is_empty(self) -> bool {
+        self.len() == 0
     }
 
     pub(crate) fn is_full(self) -> bool {
@@ -113,13 +125,8 @@ impl Magazine {
     /// # Safety
     /// The magazine is the caller's and empty, and has room for `most`. `take` writes as many blocks as it says, and does
     /// not reach the magazine otherwise.
-    pub(crate) unsafe fn fill(
-        &mut self,
-        class: SizeClass,
-        most: usize,
-        take: impl FnOnce(&mut [Slot]) -> usize,
-    ) -> usize {
-        invariant!(self.is_empty(class) && most <= class.capacity());
+    pub(crate) unsafe fn fill(&mut self, most: usize, take: impl FnOnce(&mut [Slot]) -> usize) -> usize {
+        invariant!(self.is_empty() && most < MAGAZINE_SLOTS - self.floor());
         // SAFETY: the slots above an empty magazine's top are its own, and hold pointers, of old blocks or null.
         let slots = unsafe { core::slice::from_raw_parts_mut(self.top.add(1), most) };
         let taken = take(slots);
@@ -144,18 +151,18 @@ impl Magazine {
     ///
     /// # Safety
     /// The magazine is the caller's for as long as the slice lives.
-    pub(crate) unsafe fn blocks<'a>(self, class: SizeClass) -> &'a [Slot] {
+    pub(crate) unsafe fn blocks<'a>(self) -> &'a [Slot] {
         // SAFETY: the slots from the floor's next to the top were written by pushes.
-        unsafe { core::slice::from_raw_parts(self.base().add(Magazine::floor(class) + 1), self.len(class)) }
+        unsafe { core::slice::from_raw_parts(self.base().add(self.floor() + 1), self.len()) }
     }
 
-    /// Makes it empty, whatever it held.
+    /// Makes it empty, whatever it held, with room for `capacity` blocks.
     ///
     /// # Safety
     /// The magazine is the caller's.
-    pub(crate) unsafe fn clear(&mut self, class: SizeClass) {
+    pub(crate) unsafe fn clear(&mut self, capacity: usize) {
         // SAFETY: passed on to the caller.
-        *self = unsafe { Magazine::empty_at(self.base(), class) };
+        *self = unsafe { Magazine::empty_at(self.base(), capacity) };
     }
 }
 

@@ -8,7 +8,6 @@ use core::ptr::{self, NonNull};
 use crate::base::align;
 use crate::config::GRANULE;
 use crate::heap::magazine::{MAGAZINE_SIZE, Magazine, Slot, Stack};
-use crate::heap::size_class::SizeClass;
 use crate::vm::{Lock, page_size, sys};
 
 /// Address space taken at a time.
@@ -48,7 +47,7 @@ pub(crate) struct Usage {
 }
 
 /// An empty magazine of `class`, or none when out of memory.
-pub(crate) fn take_magazine(class: SizeClass) -> Option<Magazine> {
+pub(crate) fn take_magazine(capacity: usize) -> Option<Magazine> {
     let mut metadata = METADATA.lock();
     let base = match metadata.pool.pop() {
         Some(magazine) => magazine.base(),
@@ -56,7 +55,7 @@ pub(crate) fn take_magazine(class: SizeClass) -> Option<Magazine> {
     };
     drop(metadata);
     // SAFETY: the memory was in the pool or is new; nobody else knows of it.
-    Some(unsafe { Magazine::empty_at(base, class) })
+    Some(unsafe { Magazine::empty_at(base, capacity) })
 }
 
 /// Takes a magazine back, whatever is still in it.

@@ -188,12 +188,11 @@ fn run_round(all: bool) -> (usize, bool) {
         // No more than lie there now, however fast others bring new ones.
         let mut left = depot::magazines(class);
         while left > 0 {
-            let Some(mut magazine) = depot::take_idle(class, all) else { break };
+            let Some(magazine) = depot::take_idle(class, all) else { break };
             left -= 1;
             // SAFETY: the magazine came out of the depot and is this function's, as are its blocks.
             unsafe {
-                slab_class::give(class, magazine.blocks(class));
-                magazine.clear(class);
+                slab_class::give(class, magazine.blocks());
                 metadata::give_magazine(magazine);
             }
         }

@@ -9,9 +9,9 @@
 use static_assertions::const_assert;
 
 use crate::config::{
-    GRANULE, MAGAZINE_BYTES, MAGAZINE_SLOTS, MIDDLE_MAX, PAGE_MIN, SLAB_BLOCKS_MAX, SLAB_BLOCKS_MIN,
-    SMALL_MAX,
+    GRANULE, MAGAZINE_BYTES, MIDDLE_MAX, PAGE_MIN, SLAB_BLOCKS_MAX, SLAB_BLOCKS_MIN, SMALL_MAX,
 };
+use crate::heap::magazine::CAPACITY_MAX;
 
 /// The number of a size class.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -72,7 +72,7 @@ impl SizeClass {
         SLAB_BLOCKS[self.index()] as usize
     }
 
-    /// Blocks that a magazine of a small class holds.
+    /// Blocks that a magazine of a small class holds at the most.
     #[inline]
     pub(crate) const fn capacity(self) -> usize {
         CAPACITIES[self.index()] as usize
@@ -123,7 +123,7 @@ static CAPACITIES: [u8; SizeClass::SMALL] = {
     let mut index = 0;
     while index < SizeClass::SMALL {
         let fit = MAGAZINE_BYTES / SizeClass::from_index(index).size();
-        let fit = if fit > MAGAZINE_SLOTS - 2 { MAGAZINE_SLOTS - 2 } else { fit };
+        let fit = if fit > CAPACITY_MAX { CAPACITY_MAX } else { fit };
         table[index] = if fit < 2 { 2 } else { fit } as u8;
         index += 1;
     }
@@ -195,7 +195,7 @@ mod tests {
             let class = SizeClass::from_index(index);
             assert!(class.slab_blocks() >= SLAB_BLOCKS_MIN && class.slab_blocks() <= SLAB_BLOCKS_MAX);
             assert!(class.granules() * GRANULE / PAGE_MIN <= 64);
-            assert!((2..=MAGAZINE_SLOTS - 2).contains(&class.capacity()));
+            assert!((2..=CAPACITY_MAX).contains(&class.capacity()));
         }
     }
 }
