@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use measure::{Description, Record};
 
 use crate::builds::{self, PROGRAMS};
-use crate::cli::RunOptions;
-use crate::machine::{Machine, version};
+use crate::cli::{RunOptions, default_preload};
+use crate::machine::{Machine, touch_memory, version};
 use crate::peers::{ARENAS, Kind, PEERS, Peer};
 use crate::plan::{self, Row, Step};
 use crate::results::{Measurement, Outcome, PeerInfo, Results};
@@ -29,6 +29,11 @@ const MOST_ROUNDS: usize = 45;
 pub(crate) fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     let mut peers = plan::peers(&options.peers)?;
     let mut absent: Vec<(Peer, String)> = Vec::new();
+    let is_preloaded = peers.iter().any(|peer| matches!(peer.kind, Kind::PreloadedOurs));
+    if is_preloaded && !options.no_build && options.preload == default_preload() {
+        // If it fails, the library is not there, which is said below.
+        builds::build_preload().unwrap_or_else(|error| eprintln!("the preload example: {error:#}"));
+    }
     peers.retain(|peer| match peer.library(&options.preload) {
         Ok(_) => true,
         Err(reason) => {
@@ -72,6 +77,7 @@ pub(crate) fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
         workloads: workloads.clone(),
         measurements: Vec::new(),
     };
+    touch_memory();
     Session {
         options,
         programs: &programs,
@@ -291,7 +297,8 @@ impl Session<'_> {
             }
         };
         if step.workload.group == traces::GROUP {
-            return traces::measure(&self.programs.recordings, step.workload, &program, library);
+            let rounds = if self.options.quick { 1 } else { 3 };
+            return traces::measure(&self.programs.recordings, step.workload, &program, rounds, library);
         }
         before.push(OsStr::new(name));
         if step.workload.is_counted {
