@@ -135,8 +135,8 @@ impl Programs {
             if !path.exists() {
                 continue;
             }
-            let list = list_of(Command::new(&path).arg("--list"))
-                .with_context(|| format!("{program} on {feature}"))?;
+            let list =
+                child::list(&mut Command::new(&path)).with_context(|| format!("{program} on {feature}"))?;
             // What replays needs a recording.
             let list: Vec<_> = list.into_iter().filter(|workload| workload.group != traces::GROUP).collect();
             all.owners.extend(list.iter().map(|workload| (workload.name.clone(), program)));
@@ -149,11 +149,6 @@ impl Programs {
     }
 }
 
-fn list_of(command: &mut Command) -> anyhow::Result<Vec<Description>> {
-    let (output, _) = child::capture(command)?;
-    Ok(serde_json::from_str(&output)?)
-}
-
 /// Each workload with the arenas that have it, times before counts.
 fn of_arenas(peers: &[Peer]) -> anyhow::Result<Vec<Description>> {
     let mut all: Vec<Description> = Vec::new();
@@ -161,7 +156,7 @@ fn of_arenas(peers: &[Peer]) -> anyhow::Result<Vec<Description>> {
         return Ok(all);
     }
     for peer in peers.iter().filter(|peer| matches!(peer.kind, Kind::Arena { .. })) {
-        for mut workload in list_of(Command::new(builds::arena()).args([peer.name, "--list"]))? {
+        for mut workload in child::list(Command::new(builds::arena()).arg(peer.name))? {
             match all.iter_mut().find(|known| known.name == workload.name) {
                 Some(known) => known.only.push(peer.name.to_owned()),
                 None => {

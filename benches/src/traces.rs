@@ -27,15 +27,19 @@ pub(crate) struct Recording {
     path: PathBuf,
 }
 
-/// Whether these names ask for any.
-pub(crate) fn are_wanted(options: &RunOptions) -> bool {
-    options.names.is_empty() || options.names.iter().any(|name| name.starts_with("trace"))
+/// Whether these names ask for any of the set.
+fn are_wanted(names: &[String]) -> bool {
+    let fits = |name: &String| {
+        name == GROUP
+            || DEFAULT.iter().any(|(workload, _)| format!("trace-{workload}").contains(name.as_str()))
+    };
+    names.is_empty() || names.iter().any(fits)
 }
 
 /// Those of the set, recorded now unless they were before, and those that the command line names.
 pub(crate) fn all(options: &RunOptions) -> anyhow::Result<Vec<Recording>> {
     let mut all = Vec::new();
-    if are_wanted(options) {
+    if are_wanted(&options.names) {
         let folder = builds::folder().join("traces");
         std::fs::create_dir_all(&folder)?;
         for &(workload, count) in DEFAULT {
