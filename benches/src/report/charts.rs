@@ -20,9 +20,10 @@ pub(crate) struct Axis {
     pub(crate) show: fn(f64) -> String,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Scale {
-    Linear,
+    /// In units of so much, multiples of which the ticks stand at.
+    Linear(f64),
     /// Each step is this many times the one before.
     Log(f64),
 }
@@ -30,19 +31,21 @@ pub(crate) enum Scale {
 impl Scale {
     fn apply(self, value: f64) -> f64 {
         match self {
-            Scale::Linear => value,
+            Scale::Linear(unit) => value / unit,
             Scale::Log(base) => value.max(f64::MIN_POSITIVE).log(base),
         }
     }
 
     fn back(self, value: f64) -> f64 {
         match self {
-            Scale::Linear => value,
+            Scale::Linear(unit) => value * unit,
             Scale::Log(base) => base.powf(value),
         }
     }
 }
 
+/// Height of a name at a line's end.
+const LABEL: i32 = 13;
 const TEXT: RGBColor = RGBColor(60, 60, 60);
 const LINES: RGBColor = RGBColor(225, 225, 225);
 
@@ -84,13 +87,13 @@ pub(crate) fn curves(x: Axis, y: Axis, curves: &[Curve<'_>]) -> anyhow::Result<S
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
     };
     let ((left, right), (low, high)) = (ends(|point| point.0), ends(|point| point.1));
-    let bottom = if y.scale == Scale::Linear { 0.0 } else { low.floor() };
+    let bottom = if matches!(y.scale, Scale::Linear(_)) { 0.0 } else { low.floor() };
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, (900, 460)).into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, (690, 440)).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(8)
-            .margin_right(120)
+            .margin_right(110)
             .x_label_area_size(40)
             .y_label_area_size(70)
             .build_cartesian_2d(
@@ -121,11 +124,18 @@ pub(crate) fn curves(x: Axis, y: Axis, curves: &[Curve<'_>]) -> anyhow::Result<S
         }
         // Names at the lines' ends, pushed apart where they would cover each other.
         labels.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut lowest = i32::MIN;
-        for (at, peer) in labels {
-            let (end, middle) = chart.backend_coord(&(right, at));
-            let row = middle.max(lowest.saturating_add(13));
-            lowest = row;
+        let (end, floor) = chart.backend_coord(&(right, bottom));
+        let mut rows: Vec<i32> = labels.iter().map(|(at, _)| chart.backend_coord(&(right, *at)).1).collect();
+        for at in 1..rows.len() {
+            rows[at] = rows[at].max(rows[at - 1] + LABEL);
+        }
+        // Those that were pushed below the axis, up again.
+        let mut limit = floor;
+        for row in rows.iter_mut().rev() {
+            *row = limit.min(*row);
+            limit = *row - LABEL;
+        }
+        for ((_, peer), row) in labels.into_iter().zip(rows) {
             let color = color(peer);
             let style =
                 ("sans-serif", 13, &color).into_text_style(&area).pos(Pos::new(HPos::Left, VPos::Center));

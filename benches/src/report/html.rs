@@ -211,7 +211,7 @@ fn curves(rows: &[Row], group: &str, peers: &[&str]) -> anyhow::Result<Markup> {
         }
     }
     Ok(html! {
-        @for (title, svg) in all { h3 { (title) } (PreEscaped(svg)) }
+        div.charts { @for (title, svg) in all { div { h3 { (title) } (PreEscaped(svg)) } } }
     })
 }
 
@@ -227,11 +227,11 @@ fn axes(name: &str) -> (Axis, Axis) {
     } else if name.ends_with("seconds") {
         Axis {
             title: "seconds since all was freed",
-            scale: Scale::Linear,
+            scale: Scale::Linear(1.0),
             show: |value| format!("{value:.0}"),
         }
     } else {
-        Axis { title: "phase", scale: Scale::Linear, show: |value| format!("{value:.0}") }
+        Axis { title: "phase", scale: Scale::Linear(1.0), show: |value| format!("{value:.0}") }
     };
     let y = if name.starts_with("ns") {
         let show = |value: f64| {
@@ -241,11 +241,11 @@ fn axes(name: &str) -> (Axis, Axis) {
     } else if name.starts_with("resident per") {
         Axis {
             title: "resident for each live byte",
-            scale: Scale::Linear,
+            scale: Scale::Linear(1.0),
             show: |value| format!("{value:.1}"),
         }
     } else {
-        Axis { title: "resident", scale: Scale::Linear, show: bytes }
+        Axis { title: "resident", scale: Scale::Linear(f64::from(1 << 20)), show: bytes }
     };
     (x, y)
 }
