@@ -50,7 +50,8 @@ fn takes_part(peer: &Peer, workload: &Description) -> bool {
     if workload.group == foreign::GROUP {
         return peer.is_for_foreign();
     }
-    !(workload.threaded && peer.single_threaded || peer.foreign_only)
+    let cannot = workload.threaded && peer.single_threaded || workload.is_counted && peer.no_valgrind;
+    !(cannot || peer.foreign_only)
         && (workload.only.is_empty() || workload.only.iter().any(|name| name == peer.name))
 }
 
