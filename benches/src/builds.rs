@@ -1,6 +1,7 @@
 //! One worker for each allocator, built by cargo with the allocator's feature.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,6 +33,12 @@ pub(crate) fn launcher() -> PathBuf {
 /// The program that has all arenas.
 pub(crate) fn arena() -> PathBuf {
     folder().join("arena")
+}
+
+/// Arenite as a library to preload, where `--preload` expects it.
+pub(crate) fn build_preload() -> anyhow::Result<()> {
+    let arguments = ["build", "--release", "--example", "preload"];
+    cargo(Command::new(program()).args(arguments).arg("--manifest-path").arg(package().join("../Cargo.toml")))
 }
 
 /// Builds what the peers need. An allocator that does not build is named with the reason, and the others go on.
@@ -68,32 +75,40 @@ pub(crate) fn build_program(program: &str, feature: &str) -> anyhow::Result<()> 
 
 fn build_one(program: &str, features: &[&str], to: &Path) -> anyhow::Result<()> {
     let target = package().join("target");
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--profile", "measured", "--locked", "--package", program])
-        .args(features)
-        .arg("--manifest-path")
-        .arg(package().join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(&target)
-        // Without it snmalloc's crate checks its own lists on every operation.
-        .env("CXXFLAGS", "-DNDEBUG")
-        // What cargo has set for this program is not meant for others.
-        .env_remove("RUSTFLAGS")
-        .output()
-        .context("cargo")?;
+    cargo(
+        Command::new(self::program())
+            .args(["build", "--profile", "measured", "--locked", "--package", program])
+            .args(features)
+            .arg("--manifest-path")
+            .arg(package().join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(&target)
+            // Without it snmalloc's crate checks its own lists on every operation.
+            .env("CXXFLAGS", "-DNDEBUG"),
+    )?;
+    fs::copy(target.join("measured").join(program), to)?;
+    Ok(())
+}
+
+fn program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn cargo(command: &mut Command) -> anyhow::Result<()> {
+    // What cargo has set for this program is not meant for others.
+    let output = command.env_remove("RUSTFLAGS").output().context("cargo")?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         let error = text.lines().find(|line| line.starts_with("error")).unwrap_or("cargo failed");
         bail!("{error}");
     }
-    fs::copy(target.join("measured").join(program), to)?;
     Ok(())
 }
 
 /// What cargo says about all packages that the benchmarks depend on: input of the programs, and the way to the sources
 /// that are.
 pub(crate) fn metadata() -> anyhow::Result<PathBuf> {
-    let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let output = Command::new(program())
         .args(["metadata", "--format-version", "1", "--locked", "--manifest-path"])
         .arg(package().join("Cargo.toml"))
         .output()

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Context;
 use measure::{Record, Unit};
 
-use crate::child::{capture, preload};
+use crate::child::{COUNT_PATIENCE, capture, preload};
 
 /// As a record of its own whose score is instructions an operation.
 pub(crate) fn measure(worker: &[&OsStr], ops: u64, library: Option<&Path>) -> anyhow::Result<Record> {
@@ -27,7 +27,7 @@ fn collected(worker: &[&OsStr], ops: u64, library: Option<&Path>) -> anyhow::Res
         .args(worker)
         .args([&ops.to_string(), "1"]);
     preload(&mut command, library);
-    let (output, errors) = capture(&mut command)?;
+    let (output, errors) = capture(&mut command, COUNT_PATIENCE)?;
     let line = errors.lines().find(|line| line.contains("Collected :")).context("callgrind's summary")?;
     let count = line.rsplit(' ').next().and_then(|count| count.parse().ok()).context("callgrind's count")?;
     let record = serde_json::from_str(output.lines().last().unwrap_or("")).context("the worker's record")?;

@@ -6,21 +6,29 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use measure::Record;
+use measure::{Description, Record};
 use wait_timeout::ChildExt;
 
 /// What no workload needs, on any allocator that works.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What no count needs. Some allocators never end under valgrind, and everybody waits for them.
+pub(crate) const COUNT_PATIENCE: Duration = Duration::from_secs(40);
 
 /// Runs the command and reads the record that it prints.
 pub(crate) fn measure(command: &mut Command) -> anyhow::Result<Record> {
-    let (output, _) = capture(command)?;
+    let (output, _) = capture(command, PATIENCE)?;
     let line = output.lines().last().context("nothing was printed")?;
     serde_json::from_str(line).context("what was printed is no record")
 }
 
+/// What `--list` of a worker says.
+pub(crate) fn list(command: &mut Command) -> anyhow::Result<Vec<Description>> {
+    let (output, _) = capture(command.arg("--list"), PATIENCE)?;
+    Ok(serde_json::from_str(&output)?)
+}
+
 /// Standard output and error of a command that must succeed in time.
-pub(crate) fn capture(command: &mut Command) -> anyhow::Result<(String, String)> {
+pub(crate) fn capture(command: &mut Command, patience: Duration) -> anyhow::Result<(String, String)> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -38,7 +46,7 @@ pub(crate) fn capture(command: &mut Command) -> anyhow::Result<(String, String)>
         let mut bytes = Vec::new();
         stderr.read_to_end(&mut bytes).map(|_| bytes)
     });
-    let status = child.wait_timeout(PATIENCE)?;
+    let status = child.wait_timeout(patience)?;
     if status.is_none() {
         child.kill()?;
         child.wait()?;
@@ -46,7 +54,7 @@ pub(crate) fn capture(command: &mut Command) -> anyhow::Result<(String, String)>
     let output = String::from_utf8_lossy(&read_stdout.join().expect("reads only")?).into_owned();
     let errors = String::from_utf8_lossy(&read_stderr.join().expect("reads only")?).into_owned();
     match status {
-        None => bail!("not done after {} s", PATIENCE.as_secs()),
+        None => bail!("not done after {} s", patience.as_secs()),
         Some(status) if !status.success() => {
             let last = errors.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("");
             bail!("{status} {last}")

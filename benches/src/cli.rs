@@ -123,6 +123,6 @@ fn default_results() -> PathBuf {
     package().join("target/results/latest.json")
 }
 
-fn default_preload() -> PathBuf {
+pub(crate) fn default_preload() -> PathBuf {
     package().join("../target/release/examples/libpreload.so")
 }

@@ -71,7 +71,7 @@ const PROGRAMS: &[Program] = &[
     },
     Program {
         name: "c-gcc",
-        stresses: "gcc -O2: 400 functions",
+        stresses: "gcc -O2: 60 functions",
         command: &["gcc", "-O2", "-S", "-x", "c", "@INPUT", "-o", "-"],
         input: Some(c_source),
     },
@@ -131,7 +131,7 @@ pub(crate) fn measure(name: &str, library: Option<&Path>, metadata: &Path) -> an
 
 fn c_source() -> String {
     let mut text = String::new();
-    for n in 0..400 {
+    for n in 0..60 {
         _ = writeln!(
             text,
             "int f{n}(const int *a, int n) {{ int s = {n}; for (int i = 0; i < n; i++) {{ \

@@ -12,6 +12,8 @@ pub(crate) struct Peer {
     pub(crate) kind: Kind,
     /// Sits out the workloads where several threads allocate.
     pub(crate) single_threaded: bool,
+    /// Aborts or never ends under valgrind: its instructions are not counted.
+    pub(crate) no_valgrind: bool,
     /// Is there for the C programs, unless it is asked for by name: the same allocator is linked under another name.
     pub(crate) foreign_only: bool,
 }
@@ -34,12 +36,19 @@ const fn linked(name: &'static str, package: &'static str) -> Peer {
         name,
         kind: Kind::Linked { feature: name, package: Some(package) },
         single_threaded: false,
+        no_valgrind: false,
         foreign_only: false,
     }
 }
 
 const fn preloaded(name: &'static str, library: &'static str, package: &'static str) -> Peer {
-    Peer { name, kind: Kind::Preloaded { library, package }, single_threaded: false, foreign_only: false }
+    Peer {
+        name,
+        kind: Kind::Preloaded { library, package },
+        single_threaded: false,
+        no_valgrind: false,
+        foreign_only: false,
+    }
 }
 
 pub(crate) const PEERS: &[Peer] = &[
@@ -48,25 +57,38 @@ pub(crate) const PEERS: &[Peer] = &[
         name: "glibc",
         kind: Kind::Linked { feature: "glibc", package: None },
         single_threaded: false,
+        no_valgrind: false,
         foreign_only: false,
     },
     linked("mimalloc3", "libmimalloc-sys"),
     linked("mimalloc2", "libmimalloc-sys"),
     linked("jemalloc", "tikv-jemalloc-sys"),
-    linked("snmalloc", "snmalloc-sys"),
+    Peer { no_valgrind: true, ..linked("snmalloc", "snmalloc-sys") },
     linked("rpmalloc", "rpmalloc-sys"),
-    linked("smmalloc", "smmalloc"),
+    Peer { no_valgrind: true, ..linked("smmalloc", "smmalloc") },
     linked("rusty_alloc", "rusty_alloc"),
     Peer { single_threaded: true, ..linked("talc", "talc") },
     preloaded("tcmalloc", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"),
     preloaded("tbb", "libtbbmalloc_proxy.so.2", "libtbbmalloc2"),
     Peer { foreign_only: true, ..preloaded("jemalloc-deb", "libjemalloc.so.2", "libjemalloc2") },
     Peer { foreign_only: true, ..preloaded("mimalloc-deb", "libmimalloc.so.2", "libmimalloc2.0") },
-    Peer { name: "arenite-so", kind: Kind::PreloadedOurs, single_threaded: false, foreign_only: true },
+    Peer {
+        name: "arenite-so",
+        kind: Kind::PreloadedOurs,
+        single_threaded: false,
+        no_valgrind: false,
+        foreign_only: true,
+    },
 ];
 
 const fn arena(name: &'static str, package: &'static str) -> Peer {
-    Peer { name, kind: Kind::Arena { package }, single_threaded: false, foreign_only: false }
+    Peer {
+        name,
+        kind: Kind::Arena { package },
+        single_threaded: false,
+        no_valgrind: false,
+        foreign_only: false,
+    }
 }
 
 /// `arenite-packed` aligns to one byte at least, `arenite-cursor` holds its position in registers.

@@ -50,7 +50,8 @@ fn takes_part(peer: &Peer, workload: &Description) -> bool {
     if workload.group == foreign::GROUP {
         return peer.is_for_foreign();
     }
-    !(workload.threaded && peer.single_threaded || peer.foreign_only)
+    let cannot = workload.threaded && peer.single_threaded || workload.is_counted && peer.no_valgrind;
+    !(cannot || peer.foreign_only)
         && (workload.only.is_empty() || workload.only.iter().any(|name| name == peer.name))
 }
 
@@ -75,7 +76,9 @@ impl<'a> Row<'a> {
     pub(crate) fn steps(&self, round: usize) -> Vec<Vec<Step<'a>>> {
         let mut steps: Vec<Step<'a>> =
             self.peers.iter().map(|&peer| Step { workload: self.workload, peer }).collect();
-        fastrand::Rng::with_seed(round as u64).shuffle(&mut steps);
+        let add = |seed: u64, byte: u8| seed.wrapping_mul(31).wrapping_add(byte.into());
+        let seed = self.workload.name.bytes().fold(round as u64, add);
+        fastrand::Rng::with_seed(seed).shuffle(&mut steps);
         steps.chunks(self.width.max(1)).map(<[Step<'_>]>::to_vec).collect()
     }
 }

@@ -65,8 +65,11 @@ impl Results {
             results.workloads.extend(new);
             for (all, more) in [(&mut results.peers, more.peers), (&mut results.arenas, more.arenas)] {
                 for peer in more {
-                    if !all.iter().any(|known| known.name == peer.name) {
-                        all.push(peer);
+                    match all.iter_mut().find(|known| known.name == peer.name) {
+                        None => all.push(peer),
+                        // Whoever took part in one of the runs is there.
+                        Some(known) if known.absent.is_some() => *known = peer,
+                        Some(_) => {}
                     }
                 }
             }

@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use measure::{Description, Record};
 
 use crate::builds::{self, PROGRAMS};
-use crate::cli::RunOptions;
-use crate::machine::{Machine, version};
+use crate::cli::{RunOptions, default_preload};
+use crate::machine::{Machine, touch_memory, version};
 use crate::peers::{ARENAS, Kind, PEERS, Peer};
 use crate::plan::{self, Row, Step};
 use crate::results::{Measurement, Outcome, PeerInfo, Results};
@@ -29,6 +29,11 @@ const MOST_ROUNDS: usize = 45;
 pub(crate) fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
     let mut peers = plan::peers(&options.peers)?;
     let mut absent: Vec<(Peer, String)> = Vec::new();
+    let is_preloaded = peers.iter().any(|peer| matches!(peer.kind, Kind::PreloadedOurs));
+    if is_preloaded && !options.no_build && options.preload == default_preload() {
+        // If it fails, the library is not there, which is said below.
+        builds::build_preload().unwrap_or_else(|error| eprintln!("the preload example: {error:#}"));
+    }
     peers.retain(|peer| match peer.library(&options.preload) {
         Ok(_) => true,
         Err(reason) => {
@@ -72,6 +77,7 @@ pub(crate) fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
         workloads: workloads.clone(),
         measurements: Vec::new(),
     };
+    touch_memory();
     Session {
         options,
         programs: &programs,
@@ -129,8 +135,8 @@ impl Programs {
             if !path.exists() {
                 continue;
             }
-            let list = list_of(Command::new(&path).arg("--list"))
-                .with_context(|| format!("{program} on {feature}"))?;
+            let list =
+                child::list(&mut Command::new(&path)).with_context(|| format!("{program} on {feature}"))?;
             // What replays needs a recording.
             let list: Vec<_> = list.into_iter().filter(|workload| workload.group != traces::GROUP).collect();
             all.owners.extend(list.iter().map(|workload| (workload.name.clone(), program)));
@@ -143,11 +149,6 @@ impl Programs {
     }
 }
 
-fn list_of(command: &mut Command) -> anyhow::Result<Vec<Description>> {
-    let (output, _) = child::capture(command)?;
-    Ok(serde_json::from_str(&output)?)
-}
-
 /// Each workload with the arenas that have it, times before counts.
 fn of_arenas(peers: &[Peer]) -> anyhow::Result<Vec<Description>> {
     let mut all: Vec<Description> = Vec::new();
@@ -155,7 +156,7 @@ fn of_arenas(peers: &[Peer]) -> anyhow::Result<Vec<Description>> {
         return Ok(all);
     }
     for peer in peers.iter().filter(|peer| matches!(peer.kind, Kind::Arena { .. })) {
-        for mut workload in list_of(Command::new(builds::arena()).args([peer.name, "--list"]))? {
+        for mut workload in child::list(Command::new(builds::arena()).arg(peer.name))? {
             match all.iter_mut().find(|known| known.name == workload.name) {
                 Some(known) => known.only.push(peer.name.to_owned()),
                 None => {
@@ -291,7 +292,8 @@ impl Session<'_> {
             }
         };
         if step.workload.group == traces::GROUP {
-            return traces::measure(&self.programs.recordings, step.workload, &program, library);
+            let rounds = if self.options.quick { 1 } else { 3 };
+            return traces::measure(&self.programs.recordings, step.workload, &program, rounds, library);
         }
         before.push(OsStr::new(name));
         if step.workload.is_counted {

@@ -97,7 +97,11 @@ fn cell(records: &[&Record]) -> Cell {
     let nearest = records.iter().min_by(|a, b| (a.score - score).abs().total_cmp(&(b.score - score).abs()));
     Cell {
         score,
-        uncertainty: uncertainty(records.iter().map(|record| record.score).collect()),
+        uncertainty: match records {
+            // A count is what it is; of a time that was taken once nothing is known.
+            [one] if one.unit != Unit::Instructions => f64::INFINITY,
+            _ => uncertainty(records.iter().map(|record| record.score).collect()),
+        },
         rounds: records.len(),
         ratio: f64::NAN,
         wall_ms: median(|record| record.wall_ns as f64 / 1e6),

@@ -18,7 +18,7 @@ const FEATURE: &str = "recorder";
 
 /// Workloads of the programs, with so many operations that a replay takes about a fifth of a second. Those with several
 /// threads come out different each time, so a recording is kept.
-const DEFAULT: &[(&str, u64)] = &[("swc", 1 << 20), ("serde-json", 3), ("index", 12), ("tantivy", 2 << 20)];
+const DEFAULT: &[(&str, u64)] = &[("swc", 3 << 20), ("serde-json", 3), ("index", 12), ("tantivy", 2 << 20)];
 
 /// A recording.
 #[derive(Debug)]
@@ -27,15 +27,19 @@ pub(crate) struct Recording {
     path: PathBuf,
 }
 
-/// Whether these names ask for any.
-pub(crate) fn are_wanted(options: &RunOptions) -> bool {
-    options.names.is_empty() || options.names.iter().any(|name| name.starts_with("trace"))
+/// Whether these names ask for any of the set.
+fn are_wanted(names: &[String]) -> bool {
+    let fits = |name: &String| {
+        name == GROUP
+            || DEFAULT.iter().any(|(workload, _)| format!("trace-{workload}").contains(name.as_str()))
+    };
+    names.is_empty() || names.iter().any(fits)
 }
 
 /// Those of the set, recorded now unless they were before, and those that the command line names.
 pub(crate) fn all(options: &RunOptions) -> anyhow::Result<Vec<Recording>> {
     let mut all = Vec::new();
-    if are_wanted(options) {
+    if are_wanted(&options.names) {
         let folder = builds::folder().join("traces");
         std::fs::create_dir_all(&folder)?;
         for &(workload, count) in DEFAULT {
@@ -70,16 +74,17 @@ fn recording(path: PathBuf) -> anyhow::Result<Recording> {
     Ok(Recording { workload, path })
 }
 
-/// One replay by this worker.
+/// So many replays by this worker, one after the other.
 pub(crate) fn measure(
     recordings: &[Recording],
     workload: &Description,
     worker: &Path,
+    rounds: u32,
     library: Option<&Path>,
 ) -> anyhow::Result<Record> {
     let recording = recordings.iter().find(|recording| recording.workload.name == workload.name);
     let mut command = Command::new(worker);
-    command.arg(if workload.threaded { "replay-threads" } else { "replay" }).args(["full", "1"]);
+    command.arg(if workload.threaded { "replay-threads" } else { "replay" }).args([&rounds.to_string(), "1"]);
     command.env("ARENITE_BENCH_TRACE", &recording.expect("one of the recordings").path);
     child::preload(&mut command, library);
     let record = child::measure(&mut command)?;

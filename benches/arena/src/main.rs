@@ -9,8 +9,10 @@ use std::process::ExitCode;
 use measure::Workload;
 use peers::{Arenite, ArenitePacked, Blink, BumpScope, Bumpalo, Stumpalo, Typed};
 
+type Workloads = fn() -> Vec<Workload>;
+
 /// Each with what it can do.
-const ARENAS: [(&str, fn() -> Vec<Workload>); 8] = [
+const ARENAS: [(&str, Workloads); 8] = [
     ("arenite", work::of_all::<Arenite>),
     ("arenite-packed", work::of_all::<ArenitePacked>),
     ("arenite-cursor", work::of_cursor),

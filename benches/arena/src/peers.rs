@@ -1,5 +1,7 @@
 //! The arenas, each behind one trait, each used as its documentation says is fastest.
 
+#![allow(clippy::mut_from_ref, reason = "a new place each time: what arenas are for")]
+
 use std::hint::black_box;
 
 use crate::work::Node;

@@ -3,6 +3,7 @@
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use crate::peers::{ARENAS, PEERS};
 use crate::summary::is_ours;
 
 /// One allocator's curve.
@@ -19,9 +20,10 @@ pub(crate) struct Axis {
     pub(crate) show: fn(f64) -> String,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Scale {
-    Linear,
+    /// In units of so much, multiples of which the ticks stand at.
+    Linear(f64),
     /// Each step is this many times the one before.
     Log(f64),
 }
@@ -29,24 +31,26 @@ pub(crate) enum Scale {
 impl Scale {
     fn apply(self, value: f64) -> f64 {
         match self {
-            Scale::Linear => value,
+            Scale::Linear(unit) => value / unit,
             Scale::Log(base) => value.max(f64::MIN_POSITIVE).log(base),
         }
     }
 
     fn back(self, value: f64) -> f64 {
         match self {
-            Scale::Linear => value,
+            Scale::Linear(unit) => value * unit,
             Scale::Log(base) => base.powf(value),
         }
     }
 }
 
+/// Height of a name at a line's end.
+const LABEL: i32 = 13;
 const TEXT: RGBColor = RGBColor(60, 60, 60);
 const LINES: RGBColor = RGBColor(225, 225, 225);
 
-/// Every allocator has its colour in all charts.
-pub(crate) fn color(peer: &str, peers: &[&str]) -> RGBColor {
+/// Every allocator, and every arena, has its colour in all charts.
+fn color(peer: &str) -> RGBColor {
     const OTHERS: [RGBColor; 13] = [
         RGBColor(110, 110, 110),
         RGBColor(31, 119, 180),
@@ -66,14 +70,15 @@ pub(crate) fn color(peer: &str, peers: &[&str]) -> RGBColor {
         "arenite" => RGBColor(214, 39, 40),
         _ if is_ours(peer) => RGBColor(240, 130, 120),
         _ => {
-            let at = peers.iter().filter(|name| !is_ours(name)).position(|name| *name == peer).unwrap_or(0);
+            let mut others = PEERS.iter().chain(ARENAS).filter(|other| !is_ours(other.name));
+            let at = others.position(|other| other.name == peer).unwrap_or(0);
             OTHERS[at % OTHERS.len()]
         }
     }
 }
 
 /// Lines for each allocator over the same axis; Arenite's lies on top.
-pub(crate) fn curves(x: Axis, y: Axis, curves: &[Curve<'_>], peers: &[&str]) -> anyhow::Result<String> {
+pub(crate) fn curves(x: Axis, y: Axis, curves: &[Curve<'_>]) -> anyhow::Result<String> {
     let place = |&(a, b): &(f64, f64)| (x.scale.apply(a), y.scale.apply(b));
     let all: Vec<(f64, f64)> = curves.iter().flat_map(|curve| curve.points).map(place).collect();
     let ends = |pick: fn(&(f64, f64)) -> f64| {
@@ -82,13 +87,13 @@ pub(crate) fn curves(x: Axis, y: Axis, curves: &[Curve<'_>], peers: &[&str]) -> 
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
     };
     let ((left, right), (low, high)) = (ends(|point| point.0), ends(|point| point.1));
-    let bottom = if y.scale == Scale::Linear { 0.0 } else { low.floor() };
+    let bottom = if matches!(y.scale, Scale::Linear(_)) { 0.0 } else { low.floor() };
     let mut svg = String::new();
     {
-        let area = SVGBackend::with_string(&mut svg, (900, 460)).into_drawing_area();
+        let area = SVGBackend::with_string(&mut svg, (690, 440)).into_drawing_area();
         let mut chart = ChartBuilder::on(&area)
             .margin(8)
-            .margin_right(120)
+            .margin_right(110)
             .x_label_area_size(40)
             .y_label_area_size(70)
             .build_cartesian_2d(
@@ -113,18 +118,25 @@ pub(crate) fn curves(x: Axis, y: Axis, curves: &[Curve<'_>], peers: &[&str]) -> 
         let mut labels: Vec<(f64, &str)> = Vec::new();
         for curve in ours_last {
             let width = if is_ours(curve.peer) { 3 } else { 1 };
-            let style = color(curve.peer, peers).stroke_width(width);
+            let style = color(curve.peer).stroke_width(width);
             chart.draw_series(LineSeries::new(curve.points.iter().map(place), style))?;
             labels.extend(curve.points.last().map(|last| (y.scale.apply(last.1), curve.peer)));
         }
         // Names at the lines' ends, pushed apart where they would cover each other.
         labels.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let mut lowest = i32::MIN;
-        for (at, peer) in labels {
-            let (end, middle) = chart.backend_coord(&(right, at));
-            let row = middle.max(lowest.saturating_add(13));
-            lowest = row;
-            let color = color(peer, peers);
+        let (end, floor) = chart.backend_coord(&(right, bottom));
+        let mut rows: Vec<i32> = labels.iter().map(|(at, _)| chart.backend_coord(&(right, *at)).1).collect();
+        for at in 1..rows.len() {
+            rows[at] = rows[at].max(rows[at - 1] + LABEL);
+        }
+        // Those that were pushed below the axis, up again.
+        let mut limit = floor;
+        for row in rows.iter_mut().rev() {
+            *row = limit.min(*row);
+            limit = *row - LABEL;
+        }
+        for ((_, peer), row) in labels.into_iter().zip(rows) {
+            let color = color(peer);
             let style =
                 ("sans-serif", 13, &color).into_text_style(&area).pos(Pos::new(HPos::Left, VPos::Center));
             area.draw_text(peer, &style, (end + 6, row))?;
@@ -135,16 +147,11 @@ pub(crate) fn curves(x: Axis, y: Axis, curves: &[Curve<'_>], peers: &[&str]) -> 
 }
 
 /// Bars with their values, the shortest on top. `limit`: longer ones are cut, their numbers tell.
-pub(crate) fn bars(
-    title: &str,
-    values: &[(&str, f64, String)],
-    limit: f64,
-    peers: &[&str],
-) -> anyhow::Result<String> {
+pub(crate) fn bars(title: &str, values: &[(&str, f64, String)], limit: f64) -> anyhow::Result<String> {
     const ROW: i32 = 17;
     const NAME: i32 = 92;
-    const WIDTH: i32 = 430;
-    const NUMBER: i32 = 92;
+    const WIDTH: i32 = 330;
+    const NUMBER: i32 = 82;
     let mut values: Vec<_> = values.iter().collect();
     values.sort_by(|a, b| a.1.total_cmp(&b.1));
     let longest = values.iter().map(|value| value.1).fold(0.0, f64::max).min(limit);
@@ -152,7 +159,7 @@ pub(crate) fn bars(
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (WIDTH as u32, height as u32)).into_drawing_area();
-        area.draw_text(title, &("sans-serif", 14, &BLACK).into_text_style(&area), (4, 3))?;
+        area.draw_text(title, &("sans-serif", 13, &BLACK).into_text_style(&area), (4, 3))?;
         for (row, (peer, value, number)) in values.into_iter().enumerate() {
             let top = 24 + ROW * row as i32;
             let text = |hpos| {
@@ -161,7 +168,7 @@ pub(crate) fn bars(
             };
             area.draw_text(peer, &text(HPos::Right), (NAME - 6, top + ROW / 2))?;
             let length = (value.min(longest) / longest * f64::from(WIDTH - NAME - NUMBER)) as i32;
-            let filled = color(peer, peers).filled();
+            let filled = color(peer).filled();
             area.draw(&Rectangle::new([(NAME, top + 2), (NAME + length.max(1), top + ROW - 2)], filled))?;
             let cut = if *value > longest { "» " } else { "" };
             area.draw_text(&format!("{cut}{number}"), &text(HPos::Left), (NAME + length + 5, top + ROW / 2))?;

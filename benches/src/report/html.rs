@@ -16,7 +16,8 @@ table { border-collapse: collapse; font-size: 13px } td, th { padding: 3px 8px; 
 td:first-child, th:first-child { text-align: left } tr:hover td { outline: 1px solid #bbb }
 th { border-bottom: 2px solid #999 } tfoot td { border-top: 2px solid #999; font-weight: bold }
 .charts { display: flex; flex-wrap: wrap; gap: 12px } .ours { font-weight: bold } svg { max-width: 100%; height: auto }
-.scroll { overflow-x: auto }
+.scroll { overflow-x: auto } .charts, .pair { align-items: flex-start }
+.pair { display: flex; flex-wrap: wrap; gap: 4px; border: 1px solid #eee; padding: 4px }
 ";
 
 pub(crate) fn page(results: &Results, rows: &[Row], drift: &Drift) -> anyhow::Result<String> {
@@ -82,7 +83,7 @@ fn means(results: &Results, rows: &[Row]) -> anyhow::Result<Vec<Markup>> {
                 summary::mean(rows, peer, group, value).map(|mean| (*peer, mean, format!("{mean:.2}")))
             })
             .collect();
-        all.push(PreEscaped(charts::bars(&title, &values, 8.0, peers)?));
+        all.push(PreEscaped(charts::bars(&title, &values, 8.0)?));
         Ok(())
     };
     for group in summary::groups(rows) {
@@ -179,21 +180,12 @@ fn bars(rows: &[Row], group: &str, peers: &[&str]) -> anyhow::Result<Vec<Markup>
             Unit::Bytes if group == ARENA_GROUP => "resident after it was emptied",
             Unit::Bytes => "resident after ten idle seconds",
         };
-        all.push(PreEscaped(charts::bars(
-            &format!("{name}: {what}"),
-            &scores,
-            (least * 12.0).max(1e-9),
-            peers,
-        )?));
+        let mut pair = charts::bars(&format!("{name}: {what}"), &scores, (least * 12.0).max(1e-9))?;
         if row.unit != Unit::Instructions {
             let peaks = figures(&|cell| (cell.peak_rss, show(Unit::Bytes, cell.peak_rss)));
-            all.push(PreEscaped(charts::bars(
-                &format!("{name}: peak resident"),
-                &peaks,
-                f64::INFINITY,
-                peers,
-            )?));
+            pair += &charts::bars(&format!("{name}: peak resident"), &peaks, f64::INFINITY)?;
         }
+        all.push(html! { div.pair { (PreEscaped(pair)) } });
     }
     Ok(all)
 }
@@ -215,11 +207,11 @@ fn curves(rows: &[Row], group: &str, peers: &[&str]) -> anyhow::Result<Markup> {
                 continue;
             }
             let (x, y) = axes(name);
-            all.push((format!("{}: {name}", row.workload.name), charts::curves(x, y, &curves, peers)?));
+            all.push((format!("{}: {name}", row.workload.name), charts::curves(x, y, &curves)?));
         }
     }
     Ok(html! {
-        @for (title, svg) in all { h3 { (title) } (PreEscaped(svg)) }
+        div.charts { @for (title, svg) in all { div { h3 { (title) } (PreEscaped(svg)) } } }
     })
 }
 
@@ -235,11 +227,11 @@ fn axes(name: &str) -> (Axis, Axis) {
     } else if name.ends_with("seconds") {
         Axis {
             title: "seconds since all was freed",
-            scale: Scale::Linear,
+            scale: Scale::Linear(1.0),
             show: |value| format!("{value:.0}"),
         }
     } else {
-        Axis { title: "phase", scale: Scale::Linear, show: |value| format!("{value:.0}") }
+        Axis { title: "phase", scale: Scale::Linear(1.0), show: |value| format!("{value:.0}") }
     };
     let y = if name.starts_with("ns") {
         let show = |value: f64| {
@@ -249,11 +241,11 @@ fn axes(name: &str) -> (Axis, Axis) {
     } else if name.starts_with("resident per") {
         Axis {
             title: "resident for each live byte",
-            scale: Scale::Linear,
+            scale: Scale::Linear(1.0),
             show: |value| format!("{value:.1}"),
         }
     } else {
-        Axis { title: "resident", scale: Scale::Linear, show: bytes }
+        Axis { title: "resident", scale: Scale::Linear(f64::from(1 << 20)), show: bytes }
     };
     (x, y)
 }

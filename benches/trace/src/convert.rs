@@ -29,12 +29,20 @@ enum Event {
     Realloc { from: usize, to: usize },
 }
 
+/// All that was recorded, in its order.
+struct Recording {
+    blocks: Vec<Block>,
+    /// With the thread's number.
+    events: Vec<(u32, Event)>,
+    peak_live_bytes: u64,
+}
+
 /// Reads what a [`Recorder`](crate::Recorder) has written, and writes it as a trace. Returns its header.
 pub fn convert(program: &str, from: &Path, to: &Path) -> anyhow::Result<Header> {
     let mut records = read(from).with_context(|| from.display().to_string())?;
     ensure!(!records.is_empty(), "{}: nothing was recorded", from.display());
     records.sort_unstable_by_key(|record| record.number);
-    let (blocks, events, peak_live_bytes) = events(&records)?;
+    let Recording { blocks, events, peak_live_bytes } = events(&records)?;
     let threads = records.iter().map(|record| record.thread).max().map_or(0, |most| most as usize + 1);
     let (streams, places, shared) = streams(&blocks, &events, threads);
     let header = Header {
@@ -84,7 +92,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<Raw>> {
 
 /// The blocks, what was done with them by whom, and the most bytes that lived at once. What was made before the recording
 /// began, or after it had ended on another thread, is left out.
-fn events(records: &[Raw]) -> anyhow::Result<(Vec<Block>, Vec<(u32, Event)>, u64)> {
+fn events(records: &[Raw]) -> anyhow::Result<Recording> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut events = Vec::with_capacity(records.len());
     let mut living: FxHashMap<u64, usize> = FxHashMap::default();
@@ -138,7 +146,7 @@ fn events(records: &[Raw]) -> anyhow::Result<(Vec<Block>, Vec<(u32, Event)>, u64
             },
         }
     }
-    Ok((blocks, events, peak))
+    Ok(Recording { blocks, events, peak_live_bytes: peak })
 }
 
 /// Where blocks are held: in tables of the threads, whose places are used again, or where all threads see them.
@@ -208,4 +216,110 @@ fn streams(blocks: &[Block], events: &[(u32, Event)], threads: usize) -> (Vec<Ve
         op.write(stream);
     }
     (streams, places.used, places.shared)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::Trace;
+
+    /// The records as the recorder writes them, in an order of threads' buffers and not of time.
+    fn convert_records(records: &[(u64, u32, Kind, u64, u64)]) -> anyhow::Result<(Trace, Vec<Vec<Op>>)> {
+        let folder = tempfile::tempdir()?;
+        let (raw, to) = (folder.path().join("raw"), folder.path().join("trace"));
+        let mut bytes = Vec::new();
+        for &(number, thread, kind, address, size) in records {
+            bytes.extend([number, address, size].map(u64::to_ne_bytes).concat());
+            bytes.extend(thread.to_ne_bytes());
+            bytes.extend([kind as u8, 3, 0, 0]);
+        }
+        fs::write(&raw, bytes)?;
+        convert("test", &raw, &to)?;
+        let trace = Trace::open(&to)?;
+        let mut threads = Vec::new();
+        for thread in 0..trace.header.threads.len() {
+            let (mut stream, mut ops) = (trace.stream(thread), Vec::new());
+            while let Some(op) = stream.next_op()? {
+                ops.push(op);
+            }
+            threads.push(ops);
+        }
+        Ok((trace, threads))
+    }
+
+    /// Catches blocks that are mistaken for each other when an address is used again, by one thread or by another.
+    #[test]
+    fn an_address_is_another_block_each_time() -> anyhow::Result<()> {
+        let (trace, threads) = convert_records(&[
+            // The second thread's buffer was written first.
+            (3, 1, Kind::Free, 0x10, 8),
+            (4, 1, Kind::Alloc, 0x10, 24),
+            (5, 1, Kind::ReallocFrom, 0x10, 24),
+            (6, 1, Kind::ReallocTo, 0x20, 4000),
+            (0, 0, Kind::Alloc, 0x10, 16),
+            (1, 0, Kind::Free, 0x10, 16),
+            (2, 0, Kind::AllocZeroed, 0x10, 8),
+        ])?;
+        let part = Op::Part(0);
+        let own = Place::Own(0);
+        let shared = Place::Shared(0);
+        assert_eq!(
+            threads,
+            [
+                vec![
+                    part,
+                    Op::Alloc { place: own, size: 16, align_log2: 3, zeroed: false },
+                    Op::Free { place: own },
+                    Op::Alloc { place: shared, size: 8, align_log2: 3, zeroed: true },
+                ],
+                vec![
+                    part,
+                    Op::Free { place: shared },
+                    Op::Alloc { place: own, size: 24, align_log2: 3, zeroed: false },
+                    Op::Realloc { from: own, to: own, size: 4000 },
+                ],
+            ]
+        );
+        let header = trace.header;
+        assert_eq!((header.ops, header.shared, header.peak_live_bytes), (6, 1, 4000));
+        assert_eq!(header.threads.iter().map(|thread| thread.places).collect::<Vec<_>>(), [1, 1]);
+        Ok(())
+    }
+
+    /// Catches a block that is lost when `realloc` fails, and records from before and after the recording.
+    #[test]
+    fn what_failed_or_came_too_early_changes_nothing() -> anyhow::Result<()> {
+        let (_, threads) = convert_records(&[
+            (0, 0, Kind::Free, 0x99, 1),
+            (1, 0, Kind::Alloc, 0x10, 16),
+            (2, 0, Kind::ReallocFrom, 0x10, 16),
+            (3, 0, Kind::ReallocTo, 0, 1 << 60),
+            (4, 0, Kind::Free, 0x10, 16),
+        ])?;
+        let place = Place::Own(0);
+        let alloc = Op::Alloc { place, size: 16, align_log2: 3, zeroed: false };
+        assert_eq!(threads, [vec![Op::Part(0), alloc, Op::Free { place }]]);
+        Ok(())
+    }
+
+    /// Catches a reader that loses its place at the end of its buffer.
+    #[test]
+    fn a_stream_longer_than_the_buffer_comes_back_whole() -> anyhow::Result<()> {
+        let records: Vec<_> =
+            (0..100_000).map(|n| (n, 0, Kind::Alloc, 8 + n * 1_000_003, 1 + (n << (n % 20)))).collect();
+        let (_, threads) = convert_records(&records)?;
+        let sizes = threads[0].iter().filter_map(|op| match op {
+            Op::Alloc { size, .. } => Some(*size),
+            _ => None,
+        });
+        assert!(sizes.eq(records.iter().map(|record| record.4)));
+        assert_eq!(threads[0].iter().filter(|op| matches!(op, Op::Part(_))).count(), 13);
+        Ok(())
+    }
+
+    #[test]
+    fn two_blocks_at_one_address_are_refused() {
+        let records = [(0, 0, Kind::Alloc, 0x10, 8), (1, 1, Kind::Alloc, 0x10, 8)];
+        assert!(convert_records(&records).is_err());
+    }
 }

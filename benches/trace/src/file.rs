@@ -174,7 +174,7 @@ pub struct Stream<'a> {
 impl Stream<'_> {
     /// The next operation; an error where the file cannot be read or holds something else.
     #[inline]
-    pub fn next(&mut self) -> anyhow::Result<Option<Op>> {
+    pub fn next_op(&mut self) -> anyhow::Result<Option<Op>> {
         // No operation is longer than four numbers.
         if self.filled - self.next < 40 && self.at < self.end {
             self.fill()?;

@@ -113,7 +113,7 @@ impl Replay<'_> {
         let mut held = vec![NOTHING; self.trace.header.threads[number].places as usize];
         let mut stream = self.trace.stream(number);
         let mut sum = 0_u64;
-        while let Some(op) = stream.next().unwrap_or_else(|error| panic!("{error:#}")) {
+        while let Some(op) = stream.next_op().unwrap_or_else(|error| panic!("{error:#}")) {
             match op {
                 Op::Alloc { place, size, align_log2, zeroed } => {
                     let block = make(size, align_log2, zeroed);

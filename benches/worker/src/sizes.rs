@@ -22,7 +22,7 @@ pub(crate) const WORKLOADS: &[Workload] = &[
         group: "micro",
         stresses: "buffers of 16 KiB to 8 MiB as for input and output: eight live, every page of each written",
         unit: Unit::CpuNs,
-        quick: 1_000,
+        quick: 2_000,
         full: 4_000,
         run: buffers,
     },
