@@ -328,6 +328,11 @@ impl Cache {
     fn empty(&self, keep: impl Fn(SizeClass, Magazine) -> bool) {
         for index in 0..SizeClass::SMALL {
             let class = SizeClass::from_index(index);
+            // No magazine comes without one.
+            if self.exchanges[index].get() == 0 {
+                invariant!(self.loaded(class).is_none() && self.spare(class).is_none());
+                continue;
+            }
             let magazines = [self.loaded(class), self.spare(class)];
             self.top(class).store(sentinel(), Ordering::Relaxed);
             self.set_spare(class, None);

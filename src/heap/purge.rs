@@ -3,8 +3,8 @@
 //! A round, every half of the purge delay: depots send home the magazines that nobody needed since the last round;
 //! middle and huge blocks that lay in their caches that long are freed; free pages in slabs that nothing changed are
 //! purged; free granules that were dirty in the last round too are purged; segments that were empty in the last round
-//! too are unmapped. So memory goes between half the delay and the whole of it after it was freed. A round comes early
-//! when the heap has grown by an eighth since the last: what lay unused meanwhile is what the growth was for.
+//! too are unmapped. So memory goes between half the delay and the whole of it after it was freed. The thread's round
+//! comes early when the heap has grown by an eighth since the last: what lay unused meanwhile is what the growth was for.
 //!
 //! Rounds are run by a thread of our own. It is started when the heap has grown past [`WORTH_A_THREAD`], sleeps without
 //! waking while there is nothing to give back, and holds no lock but the purger's for longer than a few list operations:
@@ -101,12 +101,11 @@ pub(crate) fn note_growth() {
     }
 }
 
-/// Lets the next round come now: at once in the thread, without one at the next free that looks at the clock.
+/// Lets the thread's next round come now. Without it rounds are run by whoever frees, who is not to pay for growth.
 #[cold]
 fn hurry(footprint: usize) {
     EARLY_AT.store(early_after(footprint), Ordering::Relaxed);
-    LAST_ROUND_MS.store(0, Ordering::Relaxed);
-    if HURRY.swap(1, Ordering::Relaxed) == 0 && THREAD.load(Ordering::Relaxed) == STARTED {
+    if THREAD.load(Ordering::Relaxed) == STARTED && HURRY.swap(1, Ordering::Relaxed) == 0 {
         platform::wake_one(&HURRY);
     }
 }
