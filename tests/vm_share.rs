@@ -4,7 +4,6 @@
 mod common;
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::process::Command;
 
 use arenite::vm::{ForkAdvice, MapOptions, Memfd, Protection, Seals, Sharing, page_size};
 use common::*;
@@ -62,7 +61,7 @@ fn two_processes_share_a_memfd() {
     // A descriptor that `exec` does not close.
     // SAFETY: plain numbers; the new descriptor is nobody else's.
     let open = unsafe { OwnedFd::from_raw_fd(libc::dup(memfd.as_fd().as_raw_fd())) };
-    let status = Command::new(std::env::current_exe().unwrap())
+    let status = this_binary()
         .args(["two_processes_share_a_memfd", "--exact"])
         .env(KEY, open.as_raw_fd().to_string())
         .status()

@@ -291,13 +291,17 @@ impl Header {
         // SAFETY: inside of the reservation.
         let (tail, end) = unsafe { (base.add(keep), base.addr() + keep) };
         poison::lift_all(tail, committed - keep);
-        if keep == committed || reservation.decommit(keep..committed).is_err() {
+        if keep == committed {
             return;
         }
+        let dirty = self.dirty.get().max(self.cursor_addr());
+        // A refusal leaves the pages as they were, or lost to this arena: in either case they are committed anew before
+        // they are used again.
+        let is_done = reservation.decommit(keep..committed).is_ok();
         self.committed.set(keep);
         self.limit.set(self.limit.get().min(end));
         self.high.set(self.high.get().min(end));
-        self.dirty.set(self.dirty.get().max(self.cursor_addr()).min(end));
+        self.dirty.set(if is_done { dirty.min(end) } else { dirty });
         if self.cursor_addr() > end {
             // SAFETY: the end lies in the reservation, which is not at null.
             self.cursor.set(unsafe { NonNull::new_unchecked(base.add(keep)) });
@@ -331,7 +335,11 @@ impl Header {
                     if this.bound.get() != usize::MAX {
                         this.set_limit(usize::MAX);
                     }
-                    warm::give(header);
+                    // Not one that the kernel lost a part of, which could never grow again.
+                    match &*this.memory.get() {
+                        Memory::Reserved(reservation) if reservation.is_lost() => Header::unmap(header),
+                        _ => warm::give(header),
+                    }
                 }
                 Memory::Mapped(_) => drop(Header::into_mapping(header)),
             }

@@ -22,6 +22,7 @@ use crate::config::{
 use crate::heap::segment::Segment;
 use crate::heap::settings::settings;
 use crate::heap::{fault, round, segments};
+use crate::vm::release::release;
 use crate::vm::{Errno, Lock, page_size, platform, sys};
 
 use static_assertions::const_assert;
@@ -325,7 +326,7 @@ unsafe fn advise_growing(header: *mut Header, old: usize, new: usize) {
 
 /// Whether mappings are made to measure: what is mapped and not touched counts for something.
 fn is_scarce() -> bool {
-    settings().is_commit_strict() || sys::address_space_limit().is_some()
+    settings().is_commit_strict() || sys::address_space_limit().is_some() || sys::data_limit().is_some()
 }
 
 /// How long a mapping for `len` bytes of data at `offset` should be, room included; none where that overflows.
@@ -390,13 +391,13 @@ fn map_aligned_to_measure(
     // SAFETY: all three parts lie in the reservation, which is this function's.
     unsafe {
         if before > 0 {
-            let _ = sys::unmap(start, before);
+            release(start, before);
         }
         if behind > 0 {
-            let _ = sys::unmap(header.cast::<u8>().add(total), behind);
+            release(header.cast::<u8>().add(total), behind);
         }
         if sys::commit(header.cast(), total).is_err() {
-            let _ = sys::unmap(header.cast(), total);
+            release(header.cast(), total);
             return None;
         }
     }
@@ -445,17 +446,19 @@ unsafe fn enlarge(header: NonNull<Header>, len: usize) -> Option<NonNull<Header>
         if is_scarce() {
             // The new part is committed first: then the move asks for nothing more, and no limit can refuse it.
             if sys::commit(target.as_ptr().add(old), want - old).is_err() {
-                let _ = sys::unmap(target.as_ptr(), want);
+                release(target.as_ptr(), want);
                 return None;
             }
-            platform::move_pages(from, old, target, old).ok()?;
+            if platform::move_pages(from, old, target, old).is_err() {
+                release(target.as_ptr().add(old), want - old);
+                return None;
+            }
         } else {
-            // One call, so that it stays one mapping to the kernel. When it refuses, the target is lost: kernels may
-            // unmap it before they refuse, and then somebody else may have mapped there by now.
+            // One call, so that it stays one mapping to the kernel.
             platform::move_pages(from, old, target, want).ok()?;
         }
         if before > 0 {
-            let _ = sys::unmap(start, before);
+            release(start, before);
         }
         let moved = target.cast::<Header>();
         (*moved.as_ptr()).start = target.as_ptr();
@@ -478,11 +481,7 @@ unsafe fn unmap(header: NonNull<Header>) -> usize {
     // SAFETY: passed on to the caller.
     let &Header { start, mapped, size, dirty, .. } = unsafe { header.as_ref() };
     // SAFETY: the mapping is the block's.
-    if unsafe { sys::unmap(start, mapped) }.is_err() {
-        // Too many mappings to split one: give back the pages at least. The address space is lost.
-        // SAFETY: as above.
-        let _ = unsafe { sys::purge(start, mapped) };
-    }
+    unsafe { release(start, mapped) };
     segments::uncharge(size);
     HUGE.lock().counts.mapped -= mapped;
     dirty

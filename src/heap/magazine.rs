@@ -21,7 +21,7 @@ use core::ptr;
 
 use static_assertions::{assert_eq_size, const_assert};
 
-use crate::base::sync::{AtomicUsize, Ordering};
+use crate::base::sync::{Ordering, PlacedUsize};
 use crate::config::MAGAZINE_SLOTS;
 
 /// A place in a magazine: a free block, or null.
@@ -80,9 +80,9 @@ impl Magazine {
     }
 
     /// Where the magazine at `base` says that its floor is. Other threads read it while they count.
-    fn floor_at<'a>(base: *mut Slot) -> &'a AtomicUsize {
+    fn floor_at<'a>(base: *mut Slot) -> &'a PlacedUsize {
         // SAFETY: the memory of a magazine is one for ever, and this slot of it holds nothing else.
-        unsafe { base.add(1).cast::<AtomicUsize>().as_ref_unchecked() }
+        unsafe { base.add(1).cast::<PlacedUsize>().as_ref_unchecked() }
     }
 
     fn floor(self) -> usize {

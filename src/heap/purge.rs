@@ -20,7 +20,7 @@ use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::{depot, huge, metadata, middle, round, segments, slab_class};
 use crate::vm::hooks;
-use crate::vm::{Lock, platform};
+use crate::vm::{Lock, platform, release};
 
 static PURGER: Lock<()> = Lock::new(());
 
@@ -111,7 +111,7 @@ fn hurry(footprint: usize) {
 }
 
 fn early_after(footprint: usize) -> usize {
-    footprint + EARLY_GROWTH.max(footprint / 8)
+    footprint.saturating_add(EARLY_GROWTH.max(footprint / 8))
 }
 
 #[cold]
@@ -127,17 +127,22 @@ fn start_thread() {
 extern "C" fn run(_: *mut c_void) -> *mut c_void {
     platform::name_this_thread(c"arenite-purge");
     loop {
-        while WORK.load(Ordering::Relaxed) == IDLE {
-            platform::wait(&WORK, IDLE, None);
-            // Growth from before there was anything to give back.
-            HURRY.store(0, Ordering::Relaxed);
-        }
-        sleep(settings().purge_delay_ms().div_ceil(2).max(1));
-        // Before the round: what is freed during it sets the word again.
-        WORK.store(IDLE, Ordering::SeqCst);
-        if run_round(false).1 {
-            WORK.store(BUSY, Ordering::Relaxed);
-        }
+        take_turn();
+    }
+}
+
+/// What the thread does time and again: waits for work and runs a round.
+pub(crate) fn take_turn() {
+    while WORK.load(Ordering::Relaxed) == IDLE {
+        platform::wait(&WORK, IDLE, None);
+        // Growth from before there was anything to give back.
+        HURRY.store(0, Ordering::Relaxed);
+    }
+    sleep(settings().purge_delay_ms().div_ceil(2).max(1));
+    // Before the round: what is freed during it sets the word again. Sequentially consistent: see `note_work`.
+    WORK.store(IDLE, Ordering::SeqCst);
+    if run_round(false).1 {
+        WORK.store(BUSY, Ordering::Relaxed);
     }
 }
 
@@ -209,6 +214,7 @@ fn run_round(all: bool) -> (usize, bool) {
     let (purged, dirty) = segments::purge(all);
     bytes += purged;
     more |= dirty;
+    release::retry();
     note_given_back(bytes);
     EARLY_AT.store(early_after(segments::footprint()), Ordering::Relaxed);
     (bytes, more)

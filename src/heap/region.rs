@@ -29,7 +29,7 @@ struct Region {
 #[derive(Debug)]
 pub(crate) struct Regions {
     head: *mut Region,
-    /// Descriptors of regions that were lost whole.
+    /// Descriptors of regions that were lost whole, or could not be made.
     spare: *mut Region,
     /// Address space that is reserved now, in bytes.
     reserved: usize,
@@ -90,17 +90,11 @@ impl Regions {
         taken
     }
 
-    /// Takes back the slot at `base`, whose segment was unmapped; if it could not be, because the process has too many
-    /// mappings to split one more, the slot is lost with its segment.
-    pub(crate) fn give(&mut self, base: *mut u8, is_unmapped: bool) {
+    /// Takes back the slot at `base`, whose segment was unmapped, or will be when the kernel allows it.
+    pub(crate) fn give(&mut self, base: *mut u8) {
         let (region, bit) = self.find_out(base);
-        if is_unmapped {
-            region.gone |= bit;
-        } else {
-            region.known &= !bit;
-        }
+        region.gone |= bit;
         self.reserved -= SEGMENT;
-        self.drop_lost();
         self.check();
     }
 
@@ -146,18 +140,20 @@ impl Regions {
     }
 
     fn add(&mut self, want: usize) -> Option<()> {
+        // First, because it can be kept when the rest fails.
+        let descriptor = self.take_descriptor()?;
         let mut len = (want / SEGMENT * SEGMENT).clamp(SEGMENT, REGION_MAX);
         let base = loop {
             match sys::reserve_aligned(len, SEGMENT) {
                 Ok(base) => break base.as_ptr(),
                 Err(_) if len > SEGMENT => len = (len / 2 / SEGMENT * SEGMENT).max(SEGMENT),
-                Err(_) => return None,
+                Err(_) => {
+                    // SAFETY: the descriptor is this function's, and zero bytes or an old one are valid.
+                    unsafe { (*descriptor.as_ptr()).next = self.spare };
+                    self.spare = descriptor.as_ptr();
+                    return None;
+                }
             }
-        };
-        let Some(descriptor) = self.take_descriptor() else {
-            // SAFETY: the range was reserved just now and nobody knows of it.
-            let _ = unsafe { sys::unmap(base, len) };
-            return None;
         };
         let all = ones(len / SEGMENT);
         // SAFETY: the descriptor is this function's.

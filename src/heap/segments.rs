@@ -13,6 +13,7 @@ use crate::heap::region::Regions;
 use crate::heap::segment::{Granules, HEADER_GRANULES, Run, Segment, State, USABLE_GRANULES};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
+use crate::vm::release::release;
 use crate::vm::{Lock, page_size, sys};
 
 const BUCKETS: usize = GRANULES.ilog2() as usize + 1;
@@ -401,11 +402,9 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
         unsafe {
             segments.remove(segment);
             drop(segments);
-            let is_unmapped = sys::unmap(segment.as_ptr().cast(), SEGMENT).is_ok();
-            if is_unmapped || sys::purge(segment.as_ptr().cast(), HEADER_GRANULES * GRANULE).is_ok() {
-                bytes += HEADER_GRANULES * GRANULE;
-            }
-            SEGMENTS.lock().regions.give(segment.as_ptr().cast(), is_unmapped);
+            release(segment.as_ptr().cast(), SEGMENT);
+            bytes += HEADER_GRANULES * GRANULE;
+            SEGMENTS.lock().regions.give(segment.as_ptr().cast());
         }
     }
     (bytes, more)

@@ -5,7 +5,7 @@ use crate::config::GRANULE;
 use crate::heap::segments::SEGMENTS;
 use crate::heap::size_class::SizeClass;
 use crate::heap::{cache, depot, huge, metadata, middle, purge, slab_class};
-use crate::vm::page_size;
+use crate::vm::{page_size, release};
 
 /// How many size classes there are.
 pub(crate) const CLASSES: usize = SizeClass::COUNT;
@@ -64,7 +64,8 @@ pub(crate) fn usage() -> Usage {
         classes,
         huge,
         metadata: metadata::usage(),
-        reserved: segments.reserved(),
+        // What the kernel would not unmap yet, too.
+        reserved: segments.reserved() + release::stuck_bytes(),
         committed: segments.committed_granules * GRANULE,
         retained: segments.dirty_pages * page_size(),
         given_back: purge::given_back(),

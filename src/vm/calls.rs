@@ -6,13 +6,16 @@ use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
 
 use crate::vm::errno::Errno;
+use crate::vm::inject;
 use crate::vm::sys::check;
 
 /// `mlock`.
 ///
 /// # Safety
 /// The range belongs to the caller.
+#[cfg_attr(arenite_faults, track_caller)]
 pub(crate) unsafe fn lock(base: *mut u8, len: usize) -> Result<(), Errno> {
+    inject::point("mlock")?;
     // SAFETY: the call keeps pages in memory and changes none.
     check(unsafe { libc::mlock(base.cast(), len) })
 }
@@ -21,7 +24,9 @@ pub(crate) unsafe fn lock(base: *mut u8, len: usize) -> Result<(), Errno> {
 ///
 /// # Safety
 /// The range belongs to the caller.
+#[cfg_attr(arenite_faults, track_caller)]
 pub(crate) unsafe fn unlock(base: *mut u8, len: usize) -> Result<(), Errno> {
+    inject::point("munlock")?;
     // SAFETY: the call changes no page.
     check(unsafe { libc::munlock(base.cast(), len) })
 }
@@ -30,7 +35,9 @@ pub(crate) unsafe fn unlock(base: *mut u8, len: usize) -> Result<(), Errno> {
 ///
 /// # Safety
 /// The range belongs to the caller.
+#[cfg_attr(arenite_faults, track_caller)]
 pub(crate) unsafe fn sync(base: *mut u8, len: usize, flags: i32) -> Result<(), Errno> {
+    inject::point("msync")?;
     // SAFETY: the call writes pages to their file and changes none.
     check(unsafe { libc::msync(base.cast(), len, flags) })
 }
@@ -43,7 +50,9 @@ pub(crate) fn regular_file_len(fd: BorrowedFd<'_>) -> Option<u64> {
 }
 
 /// `ftruncate`.
+#[cfg_attr(arenite_faults, track_caller)]
 pub(crate) fn set_file_len(fd: BorrowedFd<'_>, len: u64) -> Result<(), Errno> {
+    inject::point("ftruncate")?;
     as_file(fd).set_len(len).map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EINVAL)))
 }
 

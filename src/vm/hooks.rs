@@ -5,13 +5,16 @@ use core::mem::MaybeUninit;
 use core::ptr;
 
 use crate::vm::errno::Errno;
+use crate::vm::inject;
 
 /// A pthread key: the destructor runs at the end of each thread that has set a value.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExitKey(libc::pthread_key_t);
 
 impl ExitKey {
+    #[cfg_attr(arenite_faults, track_caller)]
     pub(crate) fn new(destructor: unsafe extern "C" fn(*mut c_void)) -> Result<ExitKey, Errno> {
+        inject::point("pthread_key_create")?;
         let mut key = 0;
         // SAFETY: the key is written by the call.
         match unsafe { libc::pthread_key_create(&raw mut key, Some(destructor)) } {
@@ -21,7 +24,9 @@ impl ExitKey {
     }
 
     /// Has the destructor called with `value` when the calling thread ends. The C library may allocate for this.
+    #[cfg_attr(arenite_faults, track_caller)]
     pub(crate) fn set(self, value: *mut c_void) -> Result<(), Errno> {
+        inject::point("pthread_setspecific")?;
         // SAFETY: the key was made by `new`.
         match unsafe { libc::pthread_setspecific(self.0, value) } {
             0 => Ok(()),
@@ -46,11 +51,13 @@ impl ExitKey {
 }
 
 /// Has the three called around every `fork` of this process. The C library may allocate for this.
+#[cfg_attr(arenite_faults, track_caller)]
 pub(crate) fn at_fork(
     prepare: unsafe extern "C" fn(),
     parent: unsafe extern "C" fn(),
     child: unsafe extern "C" fn(),
 ) -> Result<(), Errno> {
+    inject::point("pthread_atfork")?;
     // SAFETY: the functions live as long as the code does.
     match unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) } {
         0 => Ok(()),
@@ -59,7 +66,9 @@ pub(crate) fn at_fork(
 }
 
 /// Starts a detached thread with all signals blocked and a small stack. The C library may allocate for this.
+#[cfg_attr(arenite_faults, track_caller)]
 pub(crate) fn spawn_detached(body: extern "C" fn(*mut c_void) -> *mut c_void) -> Result<(), Errno> {
+    inject::point("pthread_create")?;
     const STACK: usize = 256 << 10;
     let mut attributes = MaybeUninit::<libc::pthread_attr_t>::uninit();
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();

@@ -1,18 +1,17 @@
 //! A lock that allocates nothing, knows no poisoning and can be held across `fork`.
 //!
 //! One word: 0 free, 1 held, 2 held and somebody may sleep (Drepper, *Futexes are tricky*, mutex 2). A short spin
-//! first: what the heap does under a lock takes tens of nanoseconds.
+//! first.
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 
-use crate::base::sync::{AtomicU32, Ordering};
+use crate::base::sync::{AtomicU32, Ordering, SPINS, spin_loop};
 use crate::vm::platform;
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
 const CONTENDED: u32 = 2;
-const SPINS: u32 = 40;
 
 /// `value`, reached by one thread at a time.
 #[derive(Debug)]
@@ -64,7 +63,7 @@ impl<T> Lock<T> {
             {
                 return;
             }
-            core::hint::spin_loop();
+            spin_loop();
         }
         // Whoever arrives here cannot know of other sleepers, so the word says that there may be some.
         while self.word.swap(CONTENDED, Ordering::Acquire) != FREE {
@@ -116,37 +115,5 @@ impl<T> DerefMut for Guard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         // SAFETY: the guard's thread is the only one that reaches the value, and the guard is borrowed whole.
         unsafe { &mut *self.lock.value.get() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Would catch a lock that lets two in, or a sleeper that is never woken (the test would hang).
-    #[test]
-    fn counts_without_loss() {
-        static COUNT: Lock<u64> = Lock::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..20_000 {
-                        *COUNT.lock() += 1;
-                    }
-                });
-            }
-        });
-        assert_eq!(*COUNT.lock(), 160_000);
-    }
-
-    #[test]
-    fn try_lock_refuses_while_held() {
-        let lock = Lock::new(());
-        let held = lock.lock();
-        // Twice: a refusal must not let go of what another holds.
-        assert!(lock.try_lock().is_none());
-        assert!(lock.try_lock().is_none());
-        drop(held);
-        assert!(lock.try_lock().is_some());
     }
 }

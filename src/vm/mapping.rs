@@ -318,7 +318,7 @@ impl Mapping {
         }
     }
 
-    /// Unmaps, as dropping does, and reports an error; the mapping is then leaked.
+    /// Unmaps, as dropping does, and reports an error; the kernel is then asked again when there is room.
     ///
     /// # Errors
     /// What the kernel says. After a split it may be out of room for its own records.

@@ -42,7 +42,13 @@ pub(crate) mod hooks;
 #[macro_use]
 mod invariant;
 mod huge_page;
+#[cfg(not(arenite_faults))]
+mod inject;
+#[cfg(arenite_faults)]
+pub mod inject;
 mod lock;
+#[cfg(test)]
+mod lock_tests;
 mod mapping;
 mod memfd;
 mod options;
@@ -50,6 +56,7 @@ mod page;
 mod paging;
 pub(crate) mod platform;
 mod protection;
+pub(crate) mod release;
 mod reservation;
 mod span;
 pub(crate) mod sys;

@@ -6,7 +6,7 @@
 //! part is at the moment is the caller's to know.
 
 use core::mem::ManuallyDrop;
-use core::ops::RangeBounds;
+use core::ops::{Range, RangeBounds};
 use core::ptr::NonNull;
 use std::io;
 use std::os::fd::AsFd;
@@ -17,6 +17,7 @@ use crate::vm::error::MapError;
 use crate::vm::options::{Address, Backing, MapOptions};
 use crate::vm::platform;
 use crate::vm::protection::Protection;
+use crate::vm::release::release;
 use crate::vm::span::{Pages, Span};
 use crate::vm::sys::{self, MapCall};
 
@@ -39,9 +40,9 @@ use crate::vm::sys::{self, MapCall};
 #[derive(Debug)]
 pub struct Reservation {
     span: ManuallyDrop<Span>,
-    /// A part of the range was lost to the kernel's failure, and may belong to somebody else: no call is made any
-    /// more.
-    lost: bool,
+    /// A part of the range, in bytes from the base, was lost to the kernel's failure, and may belong to somebody else:
+    /// no call is made any more but to unmap the rest.
+    lost: Option<Range<usize>>,
 }
 
 #[expect(clippy::len_without_is_empty, reason = "a reservation has at least one byte")]
@@ -62,7 +63,7 @@ impl Reservation {
     pub fn at(address: Address, len: usize) -> io::Result<Reservation> {
         let options = MapOptions::new(len).address(address).protection(Protection::None);
         let span = ManuallyDrop::new(options.request(Backing::Anonymous)?.map()?);
-        Ok(Reservation { span, lost: false })
+        Ok(Reservation { span, lost: None })
     }
 
     /// The first byte. What may be done with it, the calls on the reservation decide.
@@ -107,9 +108,14 @@ impl Reservation {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANON | libc::MAP_FIXED;
         let protection = libc::PROT_NONE;
         let call = MapCall { addr: pages.base, len: pages.len, protection, flags, fd: -1, offset: 0 };
-        self.replace(call).map_err(|errno| {
-            MapError::os("mmap", format_args!("{pages}, no access, private, fixed, anonymous"), errno)
-        })
+        match self.replace(call) {
+            // What was to go is gone.
+            Ok(()) | Err((_, true)) => Ok(()),
+            Err((errno, false)) => {
+                let arguments = format_args!("{pages}, no access, private, fixed, anonymous");
+                Err(MapError::os("mmap", arguments, errno))
+            }
+        }
     }
 
     /// Drops the contents of `range`, which is committed: it stays so, reads as zero, and takes no memory until it
@@ -211,13 +217,14 @@ impl Reservation {
         request.rehearse()?;
         let flags = request.call.flags | libc::MAP_FIXED;
         let call = MapCall { addr: base.as_ptr(), flags, ..request.call };
-        self.replace(call).map_err(|errno| request.failed(errno))?;
+        self.replace(call).map_err(|(errno, _)| request.failed(errno))?;
         // SAFETY: `lead` is less than `mapped_len`.
         Ok(unsafe { base.add(extent.lead()) })
     }
 
-    /// Makes a `MAP_FIXED` call inside of the range.
-    fn replace(&mut self, call: MapCall) -> Result<(), Errno> {
+    /// Makes a `MAP_FIXED` call inside of the range. With an error comes whether the range is only held now: the old
+    /// pages were gone.
+    fn replace(&mut self, call: MapCall) -> Result<(), (Errno, bool)> {
         debug_assert!(call.addr.addr() >= self.span.base().addr().get());
         debug_assert!(call.addr.addr() + call.len <= self.span.base().addr().get() + self.mapped_len());
         // SAFETY: the range lies inside of the reservation, which gives out no slices and is borrowed mutably.
@@ -226,12 +233,25 @@ impl Reservation {
         // drivers) when they are gone. Then the hole must be closed before somebody else maps into it. That
         // something is in the way means that the old pages are: it would take another thread's mapping between
         // these two calls to be wrong.
-        let closed = sys::reserve_at(call.addr, call.len);
-        self.lost |= !matches!(closed, Ok(()) | Err(Errno(libc::EEXIST)));
-        Err(errno)
+        let is_gone = match sys::reserve_at(call.addr, call.len) {
+            Ok(()) => true,
+            Err(Errno(libc::EEXIST)) => false,
+            Err(_) => {
+                let at = call.addr.addr() - self.span.base().addr().get();
+                self.lost = Some(at..at + call.len);
+                true
+            }
+        };
+        Err((errno, is_gone && self.lost.is_none()))
     }
 
-    /// Unmaps everything, as dropping does, and reports an error; the range is then leaked.
+    /// Whether no call can be made any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// Unmaps everything, as dropping does, and reports an error; the kernel is then asked again when there
+    /// is room.
     ///
     /// # Errors
     /// What the kernel says.
@@ -244,7 +264,7 @@ impl Reservation {
 
     fn pages(&self, call: &'static str, range: impl RangeBounds<usize>) -> io::Result<Pages> {
         let pages = self.span.pages(call, range)?;
-        if self.lost {
+        if self.lost.is_some() {
             let reason = "the kernel lost a part of this reservation, which may belong to somebody else now";
             return Err(MapError::argument(call, &pages, reason));
         }
@@ -254,9 +274,19 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        if !self.lost {
+        let Some(lost) = self.lost.take() else {
             // SAFETY: the span is not used again: this is the owner's end.
-            unsafe { ManuallyDrop::drop(&mut self.span) };
+            return unsafe { ManuallyDrop::drop(&mut self.span) };
+        };
+        let (base, len) = (self.span.base().as_ptr(), self.mapped_len());
+        // SAFETY: the span owns what lies on both sides of the lost part, and it ends here.
+        unsafe {
+            if lost.start > 0 {
+                release(base, lost.start);
+            }
+            if lost.end < len {
+                release(base.add(lost.end), len - lost.end);
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::vm::errno::Errno;
 use crate::vm::error::MapError;
 use crate::vm::extent::{Extent, Misfit, resolve};
 use crate::vm::protection::Protection;
-use crate::vm::{platform, sys};
+use crate::vm::{platform, release, sys};
 
 /// See the file's head.
 #[derive(Debug)]
@@ -122,11 +122,13 @@ impl Span {
         (span.base, span.extent)
     }
 
-    /// Unmaps the range and says whether that went well; on an error it stays mapped for good.
+    /// Unmaps the range and says whether that went well; after an error that is tried again by and by.
     pub(crate) fn unmap(self) -> io::Result<()> {
         let (base, extent) = self.into_parts();
         // SAFETY: the span owned the range, and it is gone.
         unsafe { sys::unmap(base.as_ptr(), extent.mapped_len()) }.map_err(|errno| {
+            // SAFETY: as above.
+            unsafe { release::keep(base.as_ptr(), extent.mapped_len()) };
             MapError::os("munmap", format_args!("addr={base:p}, len={}", extent.mapped_len()), errno)
         })
     }
@@ -151,10 +153,8 @@ impl Span {
 
 impl Drop for Span {
     fn drop(&mut self) {
-        // An error (the kernel has no room to split its own records) leaves the range mapped: nobody else can be
-        // hurt.
         // SAFETY: the span owns the range, and it ends here.
-        let _ = unsafe { sys::unmap(self.base.as_ptr(), self.extent.mapped_len()) };
+        unsafe { release::release(self.base.as_ptr(), self.extent.mapped_len()) };
     }
 }
 

@@ -81,7 +81,7 @@ pub(crate) fn alone(test: &str, body: impl FnOnce()) {
     if std::env::var_os(KEY).is_some_and(|name| name == test) {
         return body();
     }
-    let output = Command::new(std::env::current_exe().unwrap())
+    let output = this_binary()
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
         .env(KEY, test)
         .output()
@@ -90,6 +90,19 @@ pub(crate) fn alone(test: &str, body: impl FnOnce()) {
     eprint!("{}", String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{text}");
     assert!(text.contains("1 passed"), "{test} is no test's name:\n{text}");
+}
+
+/// This test binary once more, by the program in `ARENITE_TEST_RUNNER` if there is one: an emulator.
+pub(crate) fn this_binary() -> Command {
+    let binary = std::env::current_exe().unwrap();
+    match std::env::var_os("ARENITE_TEST_RUNNER") {
+        None => Command::new(binary),
+        Some(runner) => {
+            let mut command = Command::new(runner);
+            command.arg(binary);
+            command
+        }
+    }
 }
 
 /// How a child ended.

@@ -24,7 +24,7 @@ pub(crate) fn in_child(name: &str, set_up: impl FnOnce(&mut Command), body: impl
         body();
         std::process::exit(0);
     }
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = this_binary();
     command.args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"]);
     for (variable, _) in std::env::vars_os() {
         if variable.to_string_lossy().starts_with("ARENITE_") {
@@ -39,6 +39,19 @@ pub(crate) fn in_child(name: &str, set_up: impl FnOnce(&mut Command), body: impl
     output
 }
 
+/// This test binary once more, by the program in `ARENITE_TEST_RUNNER` if there is one: an emulator.
+pub(crate) fn this_binary() -> Command {
+    let binary = std::env::current_exe().unwrap();
+    match std::env::var_os("ARENITE_TEST_RUNNER") {
+        None => Command::new(binary),
+        Some(runner) => {
+            let mut command = Command::new(runner);
+            command.arg(binary);
+            command
+        }
+    }
+}
+
 /// The same for a body that must succeed.
 pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     let output = in_child(name, |_| {}, body);
@@ -46,7 +59,7 @@ pub(crate) fn alone(name: &str, body: impl FnOnce()) {
     print!("{}", output.stdout);
 }
 
-fn output_in_time(command: &mut Command) -> Output {
+pub(crate) fn output_in_time(command: &mut Command) -> Output {
     let mut child =
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let stdout = read_all(child.stdout.take().unwrap());
@@ -162,6 +175,13 @@ impl Fork {
     /// The exit code; fails when the child hangs or is killed.
     #[track_caller]
     pub(crate) fn wait(self) -> i32 {
+        self.wait_or_status()
+            .unwrap_or_else(|status| panic!("a forked child ended with the wait status {status:#x}"))
+    }
+
+    /// The exit code, or the wait status of a child that was killed; fails when it hangs.
+    #[track_caller]
+    pub(crate) fn wait_or_status(self) -> Result<i32, i32> {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
             let mut status = 0;
@@ -176,8 +196,8 @@ impl Fork {
                     panic!("a forked child hangs");
                 }
                 0 => thread::sleep(Duration::from_millis(1)),
-                pid if pid == self.0 && libc::WIFEXITED(status) => return libc::WEXITSTATUS(status),
-                _ => panic!("a forked child ended with the wait status {status:#x}"),
+                pid if pid == self.0 && libc::WIFEXITED(status) => return Ok(libc::WEXITSTATUS(status)),
+                _ => return Err(status),
             }
         }
     }

@@ -5,6 +5,7 @@
 //! The shadow would catch: a block that overlaps another, or is handed out twice; a block that is not aligned; contents
 //! that were changed, or lost in a move; zeroed blocks that are not zero.
 
+use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -182,12 +183,24 @@ pub(crate) struct Program<'w> {
     slots: [Option<Block>; SLOTS],
     bytes: usize,
     seed: u64,
+    /// Refusals so far; none where a refusal is a failure.
+    refused: Option<usize>,
 }
 
 impl<'w> Program<'w> {
     /// Contents differ between programs with different seeds.
     pub(crate) fn new(world: &'w World, seed: u64) -> Program<'w> {
-        Program { world, slots: [const { None }; SLOTS], bytes: 0, seed: seed << 32 }
+        Program { world, slots: [const { None }; SLOTS], bytes: 0, seed: seed << 32, refused: None }
+    }
+
+    /// From now on the heap may refuse: a slot stays empty then, or its block as it was.
+    pub(crate) fn allow_refusals(&mut self, yes: bool) {
+        self.refused = yes.then_some(0);
+    }
+
+    /// How often the heap refused since this was allowed.
+    pub(crate) fn refused(&self) -> usize {
+        self.refused.unwrap_or(0)
     }
 
     pub(crate) fn run(&mut self, op: Op) {
@@ -199,7 +212,7 @@ impl<'w> Program<'w> {
                 }
                 let layout = layout(size, align);
                 let block = if zeroed { Block::alloc_zeroed(layout) } else { Block::alloc(layout) };
-                self.put_new(slot, block.unwrap_or_else(|| panic!("{layout:?} was refused")), zeroed);
+                self.put_new(slot, block, zeroed, layout);
             }
             Op::Allocate { slot, size, align, zeroed } => {
                 self.free(slot);
@@ -208,7 +221,7 @@ impl<'w> Program<'w> {
                 }
                 let layout = layout(size, align);
                 let block = Block::allocate(layout, zeroed);
-                self.put_new(slot, block.unwrap_or_else(|| panic!("{layout:?} was refused")), zeroed);
+                self.put_new(slot, block, zeroed, layout);
             }
             Op::Free { slot } => self.free(slot),
             Op::Realloc { slot, size } => {
@@ -216,15 +229,15 @@ impl<'w> Program<'w> {
                     && block.size() != 0
                 {
                     self.world.forget(&block);
-                    let block = block.realloc(size).expect("a realloc was refused");
-                    self.put_new(slot, block, false);
+                    let asked = layout(size, block.layout().align());
+                    self.put_resized(slot, block.realloc(size), asked);
                 }
             }
             Op::Resize { slot, size, align, zeroed } => {
                 if let Some(block) = self.take_to_resize(slot, size) {
                     self.world.forget(&block);
-                    let block = block.resize(layout(size, align), zeroed).expect("a resize was refused");
-                    self.put_new(slot, block, false);
+                    let asked = layout(size, align);
+                    self.put_resized(slot, block.resize(asked, zeroed), asked);
                 }
             }
             Op::HandOver { slot } => {
@@ -282,7 +295,27 @@ impl<'w> Program<'w> {
         if self.bytes + size > BUDGET { None } else { self.take(slot) }
     }
 
-    fn put_new(&mut self, slot: usize, mut block: Block, zeroed: bool) {
+    fn note_refusal(&mut self, asked: Layout) {
+        match &mut self.refused {
+            Some(refused) => *refused += 1,
+            None => panic!("{asked:?} was refused"),
+        }
+    }
+
+    fn put_resized(&mut self, slot: usize, resized: Result<Block, Block>, asked: Layout) {
+        match resized {
+            Ok(block) => self.put_new(slot, Some(block), false, asked),
+            // It has looked at its contents.
+            Err(block) => {
+                self.note_refusal(asked);
+                self.world.note(&block);
+                self.put(slot, block);
+            }
+        }
+    }
+
+    fn put_new(&mut self, slot: usize, block: Option<Block>, zeroed: bool, asked: Layout) {
+        let Some(mut block) = block else { return self.note_refusal(asked) };
         self.world.note(&block);
         if zeroed {
             assert!(block.is_zero(), "{block:?} is not zero");

@@ -5,9 +5,11 @@ use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::base::sync::AtomicU32;
+use crate::base::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::vm::advice::{Advice, Discard, ForkAdvice};
 use crate::vm::errno::Errno;
+use crate::vm::inject;
+use crate::vm::release::release;
 
 pub(crate) const MAP_FIXED_NOREPLACE: i32 = libc::MAP_FIXED_NOREPLACE;
 
@@ -43,20 +45,62 @@ pub(crate) fn now_ms() -> u64 {
     now.tv_sec.unsigned_abs() * 1000 + now.tv_nsec.unsigned_abs() / 1_000_000
 }
 
-/// Moves the pages of `from..from + len` onto the reservation at `to`, `to_len` bytes long, replacing it.
+/// Moves the pages of `from..from + len` onto the reservation at `to`, `to_len` bytes long, replacing it. The reservation
+/// is gone in any case.
 ///
 /// # Safety
-/// Both ranges belong to the caller and do not overlap; nothing uses the old one afterwards.
+/// Both ranges belong to the caller and do not overlap; nothing uses the old one afterwards unless this fails.
+#[cfg_attr(arenite_faults, track_caller)]
 pub(crate) unsafe fn move_pages(
     from: *mut u8,
     len: usize,
     to: NonNull<u8>,
     to_len: usize,
 ) -> Result<(), Errno> {
-    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
     // SAFETY: passed on to the caller.
-    let moved = unsafe { libc::mremap(from.cast(), len, to_len, flags, to.as_ptr()) };
-    if moved == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) }
+    unsafe {
+        let mark = Mark::new(to);
+        // Its first page only: everything else stays as the caller made it.
+        let marked = super::super::sys::commit(to.as_ptr(), crate::vm::page_size());
+        let moved = marked.and_then(|()| {
+            to.cast::<Mark>().write(mark);
+            inject::point("mremap")?;
+            let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            let moved = libc::mremap(from.cast(), len, to_len, flags, to.as_ptr());
+            if moved == libc::MAP_FAILED { Err(Errno::last()) } else { Ok(()) }
+        });
+        match moved {
+            Ok(()) => inject::mapped(0, len),
+            Err(_) if marked.is_ok() && !mark.is_at(to) => {}
+            Err(_) => release(to.as_ptr(), to_len),
+        }
+        moved
+    }
+}
+
+/// What says that a reservation is still there after the kernel refused to move pages onto it: it may have unmapped it
+/// before it refused, and then another thread may have mapped something else there. No two marks are alike.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+struct Mark([usize; 2]);
+
+impl Mark {
+    fn new(place: NonNull<u8>) -> Mark {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        // Relaxed: the numbers differ, that is all.
+        Mark([!place.addr().get(), !COUNT.fetch_add(1, Ordering::Relaxed)])
+    }
+
+    /// Asks the kernel, which refuses where a load would fault. If it refuses in any case, the addresses are lost.
+    fn is_at(self, place: NonNull<u8>) -> bool {
+        let mut found = Mark([0; 2]);
+        let len = size_of::<Mark>();
+        let to = libc::iovec { iov_base: (&raw mut found).cast(), iov_len: len };
+        let from = libc::iovec { iov_base: place.as_ptr().cast(), iov_len: len };
+        // SAFETY: the kernel writes to `found` alone, whose bytes may be any.
+        let read = unsafe { libc::process_vm_readv(libc::getpid(), &raw const to, 1, &raw const from, 1, 0) };
+        read.cast_unsigned() == len && found == self
+    }
 }
 
 /// Asks for huge pages in the range. A kernel without them refuses, which harms nothing.
@@ -125,7 +169,9 @@ pub(crate) fn huge_page_size_of(fd: BorrowedFd<'_>) -> Option<usize> {
 }
 
 /// A memfd that may be sealed, closed on `exec`, made of huge pages of the given size if one is given.
+#[cfg_attr(arenite_faults, track_caller)]
 pub(crate) fn memfd_create(name: &CStr, huge_page_size: Option<usize>) -> Result<OwnedFd, Errno> {
+    inject::point("memfd_create")?;
     let huge =
         huge_page_size.map_or(0, |size| libc::MFD_HUGETLB | size.trailing_zeros() << libc::MFD_HUGE_SHIFT);
     memfd(name, libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | huge)
@@ -159,18 +205,21 @@ pub(crate) fn seals(fd: BorrowedFd<'_>) -> Result<i32, Errno> {
 ///
 /// # Safety
 /// The old range belongs to the caller; if the result is another address, nothing uses the old one afterwards.
+#[cfg_attr(arenite_faults, track_caller)]
 pub(crate) unsafe fn resize_range(
     base: *mut u8,
     len: usize,
     new_len: usize,
     may_move: bool,
 ) -> Result<NonNull<u8>, Errno> {
+    inject::point("mremap")?;
     let flags = if may_move { libc::MREMAP_MAYMOVE } else { 0 };
     // SAFETY: passed on to the caller.
     let moved = unsafe { libc::mremap(base.cast(), len, new_len, flags) };
     if moved == libc::MAP_FAILED {
         return Err(Errno::last());
     }
+    inject::mapped(new_len, len);
     NonNull::new(moved.cast()).ok_or(Errno(libc::ENOMEM))
 }
 
@@ -178,7 +227,9 @@ pub(crate) unsafe fn resize_range(
 ///
 /// # Safety
 /// The range belongs to the caller and has no more pages than `pages` has bytes.
+#[cfg_attr(arenite_faults, track_caller)]
 pub(crate) unsafe fn residency(base: *mut u8, len: usize, pages: &mut [u8]) -> Result<(), Errno> {
+    inject::point("mincore")?;
     debug_assert!(len.div_ceil(crate::vm::page_size()) <= pages.len());
     // SAFETY: the kernel writes one byte for each page of the range, and the caller has made room.
     super::super::sys::check(unsafe { libc::mincore(base.cast(), len, pages.as_mut_ptr()) })
@@ -243,14 +294,18 @@ pub(crate) fn is_secure_execution() -> bool {
 /// Whether the kernel charges memory when it is mapped, touched or not.
 pub(crate) fn is_commit_strict() -> bool {
     let mut mode = 0_u8;
+    let path = c"/proc/sys/vm/overcommit_memory".as_ptr();
+    // By number: the C library's own functions end the thread here if it is being cancelled, and the heap would stay half
+    // started.
     // SAFETY: the path is a C string, and the one byte read goes into `mode`.
     unsafe {
-        let file = libc::open(c"/proc/sys/vm/overcommit_memory".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+        let file = libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags);
         if file == -1 {
             return false;
         }
-        let read = libc::read(file, (&raw mut mode).cast(), 1);
-        libc::close(file);
+        let read = libc::syscall(libc::SYS_read, file, &raw mut mode, 1_usize);
+        libc::syscall(libc::SYS_close, file);
         read == 1 && mode == b'2'
     }
 }
@@ -262,6 +317,12 @@ pub(crate) fn set_errno(errno: Errno) {
     use libc::__errno_location as place;
     // SAFETY: the C library gives the place of the calling thread's errno, which is always there.
     unsafe { *place() = errno.0 };
+}
+
+/// Writes to standard error; a failure has nobody to be told. By number: see [`is_commit_strict`].
+pub(crate) fn write_error(text: &[u8]) {
+    // SAFETY: the pointer and the length are of one slice.
+    let _ = unsafe { libc::syscall(libc::SYS_write, 2, text.as_ptr(), text.len()) };
 }
 
 /// Names the calling thread.

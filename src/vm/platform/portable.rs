@@ -37,9 +37,11 @@ pub(crate) fn now_ms() -> u64 {
 pub(crate) unsafe fn move_pages(
     _from: *mut u8,
     _len: usize,
-    _to: NonNull<u8>,
-    _to_len: usize,
+    to: NonNull<u8>,
+    to_len: usize,
 ) -> Result<(), Errno> {
+    // SAFETY: passed on to the caller.
+    unsafe { crate::vm::release::release(to.as_ptr(), to_len) };
     Err(Errno(libc::ENOSYS))
 }
 
@@ -150,6 +152,11 @@ pub(crate) fn set_errno(errno: Errno) {
     use libc::__error as place;
     // SAFETY: the C library gives the place of the calling thread's errno, which is always there.
     unsafe { *place() = errno.0 };
+}
+
+pub(crate) fn write_error(text: &[u8]) {
+    // SAFETY: the pointer and the length are of one slice.
+    let _ = unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
 }
 
 pub(crate) fn name_this_thread(_name: &CStr) {}

@@ -1,0 +1,219 @@
+//! The heap: every route, threads that end, growth that moves, purging, running out of memory; with room and where
+//! address space is scarce.
+
+use arenite::vm::inject::Place;
+use arenite::{Arenite, HugePages};
+
+use crate::driver::{Subject, fail_each_place};
+use crate::support::process::{in_bare_thread, set_limit};
+use crate::support::program::{Op, Program, World, random_op};
+use crate::support::{Block, KIB, MIB, Random, layout};
+
+struct Heap {
+    world: &'static World,
+    program: Program<'static>,
+    seed: u64,
+}
+
+impl Heap {
+    /// `options` hold for the process, which has not used the heap yet.
+    fn new(options: Arenite) -> Heap {
+        // Not an allocation: the first one is the subject's, with its options.
+        OPTIONS.set(options).expect("one subject a process");
+        let world: &'static World = Box::leak(Box::default());
+        Heap { world, program: Program::new(world, 1), seed: 1 }
+    }
+
+    fn work(&mut self, refusals: bool) {
+        self.program.allow_refusals(refusals);
+        self.seed += 1;
+        let mut random = Random::new(self.seed);
+        // The options of the first allocation hold, so it must be this one.
+        let first = OPTIONS.get().expect("set by `new`");
+        // SAFETY: the size is not zero, and the block is freed as it came.
+        unsafe {
+            use std::alloc::GlobalAlloc;
+            let block = first.alloc(layout(40, 8));
+            assert!(refusals || !block.is_null());
+            if !block.is_null() {
+                first.dealloc(block, layout(40, 8));
+            }
+        }
+        for _ in 0..60 {
+            self.program.run(small(random_op(&mut random)));
+        }
+        self.in_a_thread(refusals);
+        self.huge();
+        self.program.run(Op::Trim);
+        if !refusals {
+            return;
+        }
+        // Asks for what nobody has, so that the heap gives back even addresses.
+        assert!(Block::alloc(layout(1 << 50, 8)).is_none());
+        // A limit that is out of reach: mappings are made to measure all the same.
+        set_limit(libc::RLIMIT_AS, 1 << 46).unwrap();
+        self.huge();
+        for _ in 0..30 {
+            self.program.run(small(random_op(&mut random)));
+        }
+        set_limit(libc::RLIMIT_AS, libc::RLIM_INFINITY as usize).unwrap();
+        self.program.check();
+    }
+
+    /// A thread that takes and leaves blocks, with magazines full and empty, and ends.
+    fn in_a_thread(&mut self, refusals: bool) {
+        let (world, seed) = (self.world, self.seed);
+        in_bare_thread(move || {
+            let mut program = Program::new(world, seed + 100);
+            program.allow_refusals(refusals);
+            let mut random = Random::new(seed + 100);
+            for _ in 0..40 {
+                program.run(small(random_op(&mut random)));
+            }
+            for size in [24, 2000] {
+                let blocks: Vec<Block> = (0..300).map_while(|_| Block::alloc(layout(size, 8))).collect();
+                assert!(refusals || blocks.len() == 300);
+                blocks.into_iter().for_each(Block::free);
+            }
+            program.hand_over_all();
+        });
+    }
+
+    /// Growth in place and by moving, shrinking, reuse of kept blocks, large alignments.
+    fn huge(&mut self) {
+        let first = self.seed == 2;
+        let mut run = |op| self.program.run(op);
+        // One behind the other, so that those in front must move to grow.
+        for (slot, align) in [(0, 8), (1, 8), (2, 64 * MIB), (3, 8)] {
+            run(Op::Alloc { slot, size: 9 * MIB, align, zeroed: false });
+        }
+        for slot in 0..4 {
+            for size in [19 * MIB, 28 * MIB, 10 * MIB] {
+                run(Op::Realloc { slot, size });
+            }
+        }
+        (0..4).for_each(|slot| run(Op::Free { slot }));
+        // Kept, and cleared by hand or by the kernel.
+        run(Op::Alloc { slot: 3, size: 9 * MIB, align: 8, zeroed: false });
+        run(Op::Alloc { slot: 3, size: 9 * MIB, align: 8, zeroed: true });
+        // With nothing else kept, for which there is a bound.
+        run(Op::Trim);
+        run(Op::Alloc { slot: 3, size: 33 * MIB, align: 8, zeroed: false });
+        // So large that the kernel clears it: once is enough.
+        run(Op::Alloc { slot: 3, size: 33 * MIB, align: 8, zeroed: first });
+        // Segments come and go, untouched.
+        let blocks: Vec<Block> = (0..12).map_while(|_| Block::alloc(layout(7 * MIB, 8))).collect();
+        blocks.into_iter().for_each(Block::free);
+        run(Op::Trim);
+    }
+}
+
+/// The op with blocks that are cheap to fill and to look at: what is huge has its own place in the work.
+fn small(mut op: Op) -> Op {
+    if let Op::Alloc { size, .. }
+    | Op::Allocate { size, .. }
+    | Op::Realloc { size, .. }
+    | Op::Resize { size, .. } = &mut op
+    {
+        *size = (*size).min(400 * KIB);
+    }
+    op
+}
+
+static OPTIONS: std::sync::OnceLock<Arenite> = std::sync::OnceLock::new();
+
+impl Subject for Heap {
+    fn run(&mut self) {
+        self.work(true);
+    }
+
+    fn check(mut self) -> usize {
+        self.program.check();
+        self.work(false);
+        self.program.finish();
+        // SAFETY: leaked by `new`, and the programs are over.
+        let world = unsafe { Box::from_raw(std::ptr::from_ref(self.world).cast_mut()) };
+        world.finish();
+        arenite::trim();
+        // The first may have found memory that a purger was at.
+        arenite::trim();
+        let stats = arenite::stats();
+        let left = (stats.in_use, stats.in_caches, stats.in_depot, stats.retained, stats.huge_blocks);
+        assert_eq!(left, (0, 0, 0, 0, 0), "{stats}");
+        stats.reserved
+    }
+}
+
+/// Each place in the heap that makes a call was failed, and so was each way through it.
+#[test]
+fn the_heap_survives_each_refusal() {
+    let refused = fail_each_place(
+        "heap",
+        |_| true,
+        || Heap::new(Arenite::new().background_purger(false).retain(64 * MIB)),
+    );
+    let missed: Vec<String> = calls_of("src/heap")
+        .into_iter()
+        .filter(|(file, line)| !refused.keys().any(|(_, f, l)| f == file && l == line))
+        // These need other options, and the tests below.
+        .filter(|(file, line)| {
+            !["advise_huge_pages", "spawn_detached"].iter().any(|call| line_of(file, *line).contains(call))
+        })
+        .map(|(file, line)| format!("{file}:{line}: {}", line_of(&file, line).trim()))
+        .collect();
+    assert!(missed.is_empty(), "calls that no case reached:\n{}", missed.join("\n"));
+}
+
+#[test]
+fn the_heap_survives_each_refusal_beside_a_purger() {
+    let options = Arenite::new().purge_delay(std::time::Duration::from_millis(2));
+    let refused =
+        fail_each_place("heap with a purger", |place| place.call == "pthread_create", || Heap::new(options));
+    assert!(refused.keys().any(|(call, ..)| *call == "pthread_create"), "no purger was started");
+}
+
+#[test]
+fn the_heap_survives_each_refusal_with_huge_pages() {
+    let options = Arenite::new().background_purger(false).huge_pages(HugePages::Always);
+    let is_new = |place: &Place| line_of(place.file, place.line).contains("advise_huge_pages");
+    fail_each_place("heap with huge pages", is_new, || Heap::new(options));
+}
+
+/// The lines of a folder of the source that call the system, with the file as the compiler names it.
+fn calls_of(folder: &str) -> Vec<(String, u32)> {
+    // `reserve_aligned` is made of calls in `vm/sys.rs`, and `release(emptied)` is about slabs.
+    const CALLS: [&str; 13] = [
+        "sys::unmap(",
+        "sys::commit(",
+        "sys::purge(",
+        "sys::reserve(",
+        "sys::reserve_at(",
+        "sys::map_zeroed(",
+        "unsafe { release(start, mapped)",
+        "platform::resize_range(",
+        "platform::move_pages(",
+        "platform::advise_huge_pages(",
+        "hooks::spawn_detached(",
+        "hooks::at_fork(",
+        "ExitKey::new(",
+    ];
+    let mut calls = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+            let line = line.trim_start();
+            if CALLS.iter().any(|call| line.contains(call))
+                || line.starts_with("release(") && !line.contains("release(slab)")
+            {
+                calls.push((path.to_str().unwrap().to_owned(), number as u32 + 1));
+            }
+        }
+    }
+    assert!(calls.len() > 15, "only {} calls were seen: the search has lost its object", calls.len());
+    calls
+}
+
+fn line_of(file: &str, line: u32) -> String {
+    let text = std::fs::read_to_string(file).unwrap();
+    text.lines().nth(line as usize - 1).unwrap().to_owned()
+}
