@@ -17,6 +17,12 @@ pub(crate) fn die_of_foreign_block(block: *mut u8) -> ! {
     die(block, b" is not a block of this heap, or was freed\n")
 }
 
+/// Ends the process with one line about a pointer into a block, or behind the last of a slab.
+#[cold]
+pub(crate) fn die_of_inner_pointer(block: *mut u8) -> ! {
+    die(block, b" is not the start of a block\n")
+}
+
 fn die(block: *mut u8, why: &[u8]) -> ! {
     let mut hex = [b'0'; 16];
     for (i, digit) in hex.iter_mut().enumerate() {

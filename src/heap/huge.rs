@@ -19,7 +19,7 @@ use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{GRANULES, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HugePages, PAGE_MIN, SEGMENT};
 use crate::heap::segment::Segment;
 use crate::heap::settings::settings;
-use crate::heap::{fault, round, segments};
+use crate::heap::{directory, fault, round, segments};
 use crate::vm::{Errno, Lock, page_size, platform, sys};
 
 use static_assertions::const_assert;
@@ -102,8 +102,15 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
 /// # Safety
 /// `block` is a huge block that is out, and the caller's.
 pub(crate) unsafe fn free(block: NonNull<u8>) {
+    if !directory::holds(block) {
+        fault::die_of_foreign_block(block.as_ptr());
+    }
     let header = header_of(block);
-    // SAFETY: a block that is out has its header.
+    // SAFETY: the directory knows the header; a block that is out has it.
+    if unsafe { data(header) } != block.as_ptr() {
+        fault::die_of_inner_pointer(block.as_ptr());
+    }
+    // SAFETY: as above.
     let size = unsafe { (*header.as_ptr()).size };
     let mut huge = HUGE.lock();
     if huge.kept.iter().flatten().any(|&(kept, _)| kept == header) {
@@ -345,6 +352,7 @@ fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
         (fields.start, fields.mapped, fields.offset) = (start, mapped, offset);
         (fields.size, fields.dirty) = (len, len);
     }
+    directory::add(header.cast());
     let mut huge = HUGE.lock();
     huge.counts.blocks += 1;
     huge.counts.bytes += len;
@@ -443,6 +451,8 @@ unsafe fn enlarge(header: NonNull<Header>, len: usize) -> Option<NonNull<Header>
         if before > 0 {
             let _ = sys::unmap(start, before);
         }
+        directory::remove(from);
+        directory::add(target.as_ptr());
         let moved = target.cast::<Header>();
         (*moved.as_ptr()).start = target.as_ptr();
         (*moved.as_ptr()).mapped = want;
@@ -463,6 +473,7 @@ fn remap_counts(old: usize, new: usize) {
 unsafe fn unmap(header: NonNull<Header>) -> usize {
     // SAFETY: passed on to the caller.
     let &Header { start, mapped, size, dirty, .. } = unsafe { header.as_ref() };
+    directory::remove(header.as_ptr().cast());
     // SAFETY: the mapping is the block's.
     if unsafe { sys::unmap(start, mapped) }.is_err() {
         // Too many mappings to split one: give back the pages at least. The address space is lost.

@@ -161,7 +161,7 @@ unsafe fn take_home(class: SizeClass, block: *mut u8) {
     let run = Run::at(block, class.granules());
     // SAFETY: passed on to the caller.
     unsafe {
-        let kind = NonNull::new(block).map(|block| Segment::kind_at(block));
+        let kind = NonNull::new(block).map(Segment::kind_at);
         if kind != Some(Kind::Class(class)) {
             fault::die_of_bad_free(block, kind == Some(Kind::None));
         }

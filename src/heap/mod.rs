@@ -29,6 +29,7 @@
 
 mod cache;
 mod depot;
+mod directory;
 mod fault;
 mod huge;
 mod magazine;

@@ -47,10 +47,9 @@ pub(crate) fn usable_size_of_layout(size: usize, align: usize) -> usize {
 /// `block` was allocated by this heap and has not been freed.
 #[must_use]
 pub unsafe fn usable_size(block: NonNull<u8>) -> usize {
-    // SAFETY: passed on to the caller.
-    match unsafe { Segment::kind_at(block) } {
+    match Segment::kind_at(block) {
         Kind::Class(class) => class.size(),
-        // SAFETY: as above.
+        // SAFETY: passed on to the caller.
         Kind::Huge => unsafe { huge::usable_size(block) },
         Kind::None => fault::die_of_foreign_block(block.as_ptr()),
     }
@@ -169,7 +168,8 @@ impl Cache {
                 Kind::Class(class) if class.index() < SizeClass::SMALL => {
                     self.push(options, class, block.as_ptr());
                 }
-                Kind::Class(class) => middle::free(class, block),
+                Kind::Class(class) if Segment::is_start_of_run(block) => middle::free(class, block),
+                Kind::Class(_) => fault::die_of_inner_pointer(block.as_ptr()),
                 Kind::Huge => huge::free(block),
                 Kind::None => fault::die_of_foreign_block(block.as_ptr()),
             }

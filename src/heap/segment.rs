@@ -15,6 +15,7 @@ use static_assertions::const_assert;
 use crate::base::bitmap::{Bitmap, ones};
 use crate::base::sync::{AtomicU8, AtomicU16, Ordering};
 use crate::config::{GRANULE, GRANULES, SEGMENT};
+use crate::heap::directory;
 use crate::heap::size_class::SizeClass;
 use crate::heap::slab::{Slab, WORDS};
 use crate::vm::{page_size, sys};
@@ -97,42 +98,43 @@ impl Segment {
         ptr.as_ptr().map_addr(|addr| (addr - 1) & !(SEGMENT - 1)).cast()
     }
 
-    /// The byte that says what the block at `ptr` is part of.
-    ///
-    /// # Safety
-    /// `ptr` is a block of this heap.
+    /// The byte that says what the address at `ptr` is part of, whatever pointer that is.
     #[inline(always)]
-    unsafe fn kind_byte_at(ptr: NonNull<u8>) -> u8 {
+    fn kind_byte_at(ptr: NonNull<u8>) -> u8 {
+        if !directory::holds(ptr) {
+            return KIND_NONE;
+        }
         let granule = (ptr.addr().get() % SEGMENT) / GRANULE;
-        // SAFETY: a block's header is mapped as long as the block is out. Relaxed: whoever has the block has
-        // synchronised with its allocation, and the byte was written before that.
+        // SAFETY: the directory knows the header, so it is mapped, unless another thread gives the segment up just now:
+        // then no block in it is out, and the pointer is none of a correct program's. Relaxed: whoever has the block
+        // has synchronised with its allocation, and the byte was written before that.
         let kinds = unsafe { (&raw const (*Segment::of(ptr)).kind).as_ref_unchecked() };
         kinds[granule].load(Ordering::Relaxed)
     }
 
-    /// What the block at `ptr` is part of.
-    ///
-    /// # Safety
-    /// `ptr` is a block of this heap.
+    /// What the address at `ptr` is part of, whatever pointer that is.
     #[inline]
-    pub(crate) unsafe fn kind_at(ptr: NonNull<u8>) -> Kind {
-        // SAFETY: passed on to the caller.
-        match unsafe { Segment::kind_byte_at(ptr) } {
+    pub(crate) fn kind_at(ptr: NonNull<u8>) -> Kind {
+        match Segment::kind_byte_at(ptr) {
             KIND_NONE => Kind::None,
             KIND_HUGE => Kind::Huge,
             class => Kind::Class(SizeClass::from_index(class as usize - 1)),
         }
     }
 
-    /// The class of a small block; none for any other: one load and one compare.
-    ///
-    /// # Safety
-    /// `ptr` is a block of this heap.
+    /// The class of a small block; none for any other pointer: two loads.
     #[inline(always)]
-    pub(crate) unsafe fn small_class_at(ptr: NonNull<u8>) -> Option<SizeClass> {
-        // SAFETY: passed on to the caller.
-        let index = usize::from(unsafe { Segment::kind_byte_at(ptr) }.wrapping_sub(1));
+    pub(crate) fn small_class_at(ptr: NonNull<u8>) -> Option<SizeClass> {
+        let index = usize::from(Segment::kind_byte_at(ptr).wrapping_sub(1));
         (index < SizeClass::SMALL).then(|| SizeClass::from_index(index))
+    }
+
+    /// Whether a middle block begins at `ptr`, an address in one.
+    pub(crate) fn is_start_of_run(ptr: NonNull<u8>) -> bool {
+        let granule = (ptr.addr().get() % SEGMENT) / GRANULE;
+        // SAFETY: the header is mapped, as an address in it has a kind.
+        let back = unsafe { (&raw const (*Segment::of(ptr)).back[granule]).as_ref_unchecked() };
+        ptr.addr().get().is_multiple_of(GRANULE) && back.load(Ordering::Relaxed) == 0
     }
 
     /// Marks a header that stands for one huge block.

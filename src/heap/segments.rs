@@ -9,6 +9,7 @@ use core::ptr::{self, NonNull};
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{COMMIT_STEP, GRANULE, GRANULES, HugePages, SEGMENT};
+use crate::heap::directory;
 use crate::heap::region::Regions;
 use crate::heap::segment::{Granules, HEADER_GRANULES, Run, Segment, State, USABLE_GRANULES};
 use crate::heap::settings::settings;
@@ -246,6 +247,7 @@ impl Segments {
         self.count += 1;
         self.committed_granules += HEADER_GRANULES;
         self.link(segment, bucket(state));
+        directory::add(base.as_ptr());
         Some(segment)
     }
 
@@ -394,6 +396,7 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
         unsafe {
             segments.remove(segment);
             drop(segments);
+            directory::remove(segment.as_ptr().cast());
             let is_unmapped = sys::unmap(segment.as_ptr().cast(), SEGMENT).is_ok();
             if is_unmapped || sys::purge(segment.as_ptr().cast(), HEADER_GRANULES * GRANULE).is_ok() {
                 bytes += HEADER_GRANULES * GRANULE;

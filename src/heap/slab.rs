@@ -9,6 +9,7 @@ use core::ptr;
 use crate::base::align;
 use crate::base::bitmap::ones;
 use crate::config::{PAGE_MIN, SLAB_BLOCKS_MAX};
+use crate::heap::fault;
 use crate::heap::magazine::{FRESH, FRESH_WITHIN, Slot};
 use crate::heap::size_class::SizeClass;
 use crate::vm::{page_size, sys};
@@ -136,8 +137,9 @@ impl Slab {
     pub(crate) fn give(&mut self, block: *mut u8) -> bool {
         let offset = block.addr() - self.base.addr();
         let index = self.class.block_at(offset);
-        invariant!(index * self.class.size() == offset);
-        invariant!(index < self.class.slab_blocks());
+        if index * self.class.size() != offset || index >= self.class.slab_blocks() {
+            fault::die_of_inner_pointer(block);
+        }
         let word = index / 64;
         // SAFETY: the block lies in this slab, so `word < WORDS`.
         let bits = unsafe { &mut *self.bits.add(word) };
