@@ -18,7 +18,8 @@ use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
 use crate::base::sync::{AtomicPtr, Ordering};
-use crate::config::{MAGAZINE_SLOTS, Options};
+use crate::config::{HARDENED, MAGAZINE_SLOTS, Options};
+use crate::heap::hardened::secret;
 use crate::heap::magazine::{MAGAZINE_SIZE, MARKS, Magazine, Slot, sentinel};
 use crate::heap::size_class::SizeClass;
 use crate::heap::{depot, metadata, purge, slab_class};
@@ -34,6 +35,8 @@ pub struct Cache {
     spare: [AtomicPtr<Slot>; SizeClass::SMALL],
     /// How many blocks the next refill from a slab takes; zero before the first.
     fill: [Cell<u8>; SizeClass::SMALL],
+    /// When hardened: the memory of each class's quarantine, or null; see [`super::hardened`].
+    pub(super) quarantined: [AtomicPtr<Slot>; if HARDENED { SizeClass::SMALL } else { 0 }],
     state: Cell<State>,
     next: Cell<*const Cache>,
     prev: Cell<*const Cache>,
@@ -72,6 +75,7 @@ impl Cache {
             top: [const { AtomicPtr::new(sentinel()) }; SizeClass::SMALL],
             spare: [const { AtomicPtr::new(ptr::null_mut()) }; SizeClass::SMALL],
             fill: [const { Cell::new(0) }; SizeClass::SMALL],
+            quarantined: [const { AtomicPtr::new(ptr::null_mut()) }; _],
             state: Cell::new(State::New),
             next: Cell::new(ptr::null()),
             prev: Cell::new(ptr::null()),
@@ -163,6 +167,9 @@ impl Cache {
         fill.set((want * 2).min(capacity) as u8);
         let mut blocks = [ptr::null_mut(); MAGAZINE_SLOTS];
         let got = take(class, &mut blocks[..want]);
+        if HARDENED {
+            secret::rotate(&mut blocks[..got]);
+        }
         for &block in blocks[..got].iter().skip(1).rev() {
             // SAFETY: the magazine is empty and this thread's, and `want` is at most its capacity.
             unsafe { magazine.push(block) };
@@ -284,6 +291,9 @@ impl Cache {
                     metadata::give_magazine(magazine);
                 }
             }
+            if HARDENED {
+                self.empty_quarantine(class);
+            }
         }
     }
 
@@ -363,7 +373,8 @@ pub(crate) fn parked(mut count: impl FnMut(SizeClass, usize)) {
         for index in 0..SizeClass::SMALL {
             let class = SizeClass::from_index(index);
             let magazines = [cache.loaded(class), cache.spare(class)];
-            count(class, magazines.into_iter().flatten().map(|magazine| magazine.len(class)).sum());
+            let cached: usize = magazines.into_iter().flatten().map(|magazine| magazine.len(class)).sum();
+            count(class, cached + cache.count_quarantined(class));
         }
         next = cache.next.get();
     }

@@ -16,29 +16,32 @@ use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
-use crate::config::{GRANULES, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HugePages, PAGE_MIN, SEGMENT};
+use crate::config::{
+    GRANULES, HARDENED, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HugePages, PAGE_MIN, SEGMENT,
+};
 use crate::heap::segment::Segment;
 use crate::heap::settings::settings;
-use crate::heap::{directory, fault, round, segments};
+use crate::heap::{directory, fault, hardened, round, segments};
 use crate::vm::{Errno, Lock, page_size, platform, sys};
-
 use static_assertions::const_assert;
 
 /// What stands at the multiple of a segment below the data.
 #[derive(Debug)]
 #[repr(C)]
-struct Header {
+pub(super) struct Header {
     /// In the place of a segment's kinds: every one says huge.
     kind: [u8; GRANULES],
     /// The mapping.
     start: *mut u8,
     mapped: usize,
     /// From this header to the data.
-    offset: usize,
+    pub(super) offset: usize,
     /// Bytes in use, a multiple of the page size: what counts against the memory limit.
-    size: usize,
+    pub(super) size: usize,
     /// Bytes of data from the first on that may not read as zero.
-    dirty: usize,
+    pub(super) dirty: usize,
+    /// When hardened: bytes that were asked for, zero once the block was freed.
+    pub(super) asked: usize,
 }
 
 const_assert!(size_of::<Header>() <= PAGE_MIN);
@@ -75,7 +78,7 @@ static HUGE: Lock<Huge> = Lock::new(Huge {
     counts: Counts { blocks: 0, bytes: 0, kept: 0, kept_bytes: 0, mapped: 0 },
 });
 
-/// A copy of the bytes in kept blocks, for looks at them without the lock.
+/// The bytes in kept blocks, for looks without the lock.
 static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) fn kept_bytes() -> usize {
@@ -85,9 +88,6 @@ pub(crate) fn kept_bytes() -> usize {
 /// A block of at least `size` bytes aligned to `align`, zero throughout if `zeroed`; null when out of memory.
 pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let Some(len) = align::checked_up(size, page_size()) else { return ptr::null_mut() };
-    if len > LARGEST || align > LARGEST {
-        return ptr::null_mut();
-    }
     if let Some(header) = take_kept(len, align) {
         // SAFETY: the kept block is this function's now.
         let reused = unsafe { reuse(header, size, zeroed) };
@@ -96,7 +96,7 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
         }
     }
     // SAFETY: the header was made just now.
-    map(len, align).map_or(ptr::null_mut(), |header| unsafe { data(header) })
+    map(size, align).map_or(ptr::null_mut(), |header| unsafe { data(header) })
 }
 
 /// # Safety
@@ -110,8 +110,12 @@ pub(crate) unsafe fn free(block: NonNull<u8>) {
     if unsafe { data(header) } != block.as_ptr() {
         fault::die_of_inner_pointer(block.as_ptr());
     }
-    // SAFETY: as above.
+    // SAFETY: as above; the block is the caller's, who is done with it.
     let size = unsafe { (*header.as_ptr()).size };
+    if HARDENED {
+        // SAFETY: as above.
+        unsafe { hardened::huge::close(header) };
+    }
     let mut huge = HUGE.lock();
     if huge.kept.iter().flatten().any(|&(kept, _)| kept == header) {
         fault::die_of_bad_free(block.as_ptr(), true);
@@ -119,19 +123,15 @@ pub(crate) unsafe fn free(block: NonNull<u8>) {
     huge.counts.blocks -= 1;
     huge.counts.bytes -= size;
     // Without a purger nobody ages what is kept, so it counts as retained.
-    let most = if settings().background_purger() {
-        HUGE_KEPT_BYTES
-    } else {
-        settings().retain().min(HUGE_KEPT_BYTES)
-    };
-    let bound = most + huge.counts.bytes / 8;
+    let retain = if settings().background_purger() { usize::MAX } else { settings().retain() };
+    let bound = retain.min(HUGE_KEPT_BYTES) + huge.counts.bytes / 8;
     let place = huge.kept.iter().position(Option::is_none);
-    if let Some(place) = place
-        && huge.counts.kept_bytes + size <= bound
-    {
+    // Of a closed block nothing is resident.
+    let resident = if HARDENED { 0 } else { size };
+    if let Some(place) = place.filter(|_| huge.counts.kept_bytes + resident <= bound) {
         huge.kept[place] = Some((header, round::current()));
         huge.counts.kept += 1;
-        huge.counts.kept_bytes += size;
+        huge.counts.kept_bytes += resident;
         KEPT_BYTES.store(huge.counts.kept_bytes, Ordering::Relaxed);
         drop(huge);
     } else {
@@ -221,14 +221,14 @@ pub(crate) unsafe fn thaw() {
     unsafe { HUGE.release() };
 }
 
-fn header_of(block: NonNull<u8>) -> NonNull<Header> {
+pub(super) fn header_of(block: NonNull<u8>) -> NonNull<Header> {
     // SAFETY: a block never lies in the first segment of the address space.
     unsafe { NonNull::new_unchecked(Segment::of(block).cast_mut().cast()) }
 }
 
 /// # Safety
 /// The header is valid, here and in the functions below.
-unsafe fn data(header: NonNull<Header>) -> *mut u8 {
+pub(super) unsafe fn data(header: NonNull<Header>) -> *mut u8 {
     // SAFETY: the data lie in the header's mapping.
     unsafe { header.as_ptr().cast::<u8>().add((*header.as_ptr()).offset) }
 }
@@ -325,7 +325,8 @@ fn roomy(offset: usize, len: usize) -> Option<usize> {
 }
 
 /// Makes a mapping with a header.
-fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
+pub(super) fn map(size: usize, align: usize) -> Option<NonNull<Header>> {
+    let len = align::checked_up(size, page_size()).filter(|len| *len <= LARGEST && align <= LARGEST)?;
     // Between the header and the data: a page, or what the alignment asks for. Data that are aligned to a segment or
     // more have their header a whole segment before them.
     let offset = align.clamp(page_size(), SEGMENT);
@@ -333,7 +334,7 @@ fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
         return None;
     }
     let mapped = roomy(offset, len)
-        .filter(|_| !is_scarce())
+        .filter(|_| !HARDENED && !is_scarce())
         .and_then(|total| map_aligned(total, offset, align))
         .or_else(|| map_aligned_to_measure(len.checked_add(offset)?, offset, align));
     let Some((start, mapped, header)) = mapped else {
@@ -376,25 +377,27 @@ fn map_aligned_to_measure(
     align: usize,
 ) -> Option<(*mut u8, usize, *mut Header)> {
     let align = align.max(SEGMENT);
-    let reserved = total.checked_add(align)?;
+    // A page without access, which is part of the mapping.
+    let guard = if HARDENED { page_size() } else { 0 };
+    let reserved = total.checked_add(guard)?.checked_add(align)?;
     let start = sys::reserve(reserved).ok()?.as_ptr();
     let header = header_in(start, offset, align)?;
     let before = header.addr() - start.addr();
-    let behind = reserved - before - total;
+    let behind = reserved - before - total - guard;
     // SAFETY: all three parts lie in the reservation, which is this function's.
     unsafe {
         if before > 0 {
             let _ = sys::unmap(start, before);
         }
         if behind > 0 {
-            let _ = sys::unmap(header.cast::<u8>().add(total), behind);
+            let _ = sys::unmap(header.cast::<u8>().add(total + guard), behind);
         }
         if sys::commit(header.cast(), total).is_err() {
-            let _ = sys::unmap(header.cast(), total);
+            let _ = sys::unmap(header.cast(), total + guard);
             return None;
         }
     }
-    Some((header.cast(), total, header))
+    Some((header.cast(), total + guard, header))
 }
 
 /// Where the header goes in a mapping that is longer than needed by `align`.

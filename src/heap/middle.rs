@@ -8,12 +8,13 @@ use core::ptr::{self, NonNull};
 
 use crate::base::padded::Padded;
 use crate::base::sync::{AtomicBool, AtomicPtr, Ordering};
-use crate::config::{MIDDLE_KEPT, MIDDLE_KEPT_BYTES};
-use crate::heap::fault;
+use crate::config::{HARDENED, MIDDLE_KEPT, MIDDLE_KEPT_BYTES};
 use crate::heap::segment::{Kind, Run, Segment};
 use crate::heap::segments::{SEGMENTS, Segments};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
+use crate::heap::{fault, hardened};
+use crate::vm::sys;
 
 #[derive(Debug)]
 struct Shelf {
@@ -22,6 +23,9 @@ struct Shelf {
     /// A block was put here since the purger's last round.
     used: AtomicBool,
 }
+
+/// Blocks that must lie on a shelf before one is used again when hardened.
+const QUARANTINED: usize = 2;
 
 const MIDDLE: usize = SizeClass::COUNT - SizeClass::SMALL;
 
@@ -41,6 +45,7 @@ fn shelf(class: SizeClass) -> (&'static Shelf, &'static [AtomicPtr<u8>]) {
         // Nobody ages what lies here: all shelves together hold half of what may be retained.
         (settings.retain() / (2 * MIDDLE) / class.size()).min(MIDDLE_KEPT)
     };
+    let places = if HARDENED { places.max(QUARANTINED) } else { places };
     (shelf, &shelf.places[..places])
 }
 
@@ -81,8 +86,11 @@ pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
             return;
         }
     }
-    // SAFETY: passed on to the caller.
-    unsafe { take_home(class, block.as_ptr()) };
+    let home = if HARDENED { take_the_place_of_another(places, block) } else { Some(block) };
+    if let Some(block) = home {
+        // SAFETY: passed on to the caller; a block that lay on the shelf belongs to who took it.
+        unsafe { take_home(class, block.as_ptr()) };
+    }
 }
 
 /// Makes a block of `old` one of `new` where it is; false, and nothing is changed, when there is no room behind it.
@@ -145,7 +153,21 @@ fn take_from(places: &[AtomicPtr<u8>]) -> Option<NonNull<u8>> {
     })
 }
 
-fn take_run(class: SizeClass) -> Option<Run> {
+/// When hardened: a block that lay on the shelf, if another stays there. So none is used again before another was freed.
+pub(super) fn take_from_quarantine(class: SizeClass) -> Option<NonNull<u8>> {
+    if kept(class) < QUARANTINED {
+        return None;
+    }
+    take_from_shelf(class)
+}
+
+/// Puts the block into a place on the shelf, and takes what lay there.
+fn take_the_place_of_another(places: &[AtomicPtr<u8>], block: NonNull<u8>) -> Option<NonNull<u8>> {
+    let place = hardened::secret::mix(block.addr().get() as u64) as usize % places.len();
+    NonNull::new(places[place].swap(block.as_ptr(), Ordering::SeqCst))
+}
+
+pub(super) fn take_run(class: SizeClass) -> Option<Run> {
     let mut segments = SEGMENTS.lock();
     let run = segments.take(class.granules())?;
     *segments.out_of(class) += 1;
@@ -165,7 +187,13 @@ unsafe fn take_home(class: SizeClass, block: *mut u8) {
         if kind != Some(Kind::Class(class)) {
             fault::die_of_bad_free(block, kind == Some(Kind::None));
         }
-        run.mark_dirty(class.size());
+        if !HARDENED {
+            run.mark_dirty(class.size());
+        } else if !hardened::middle::release(run, class) {
+            // The process has too many mappings: the run stays out, without access and without memory.
+            let _ = sys::purge(block, run.len());
+            return;
+        }
         let mut segments = SEGMENTS.lock();
         *segments.out_of(class) -= 1;
         segments.give(run);

@@ -31,6 +31,7 @@ mod cache;
 mod depot;
 mod directory;
 mod fault;
+mod hardened;
 mod huge;
 mod magazine;
 mod metadata;
@@ -50,5 +51,5 @@ pub(crate) mod usage;
 
 pub use cache::Cache;
 pub use magazine::{EMPTY_MAGAZINE, EmptyMagazine};
-pub use route::usable_size;
 pub(crate) use route::usable_size_of_layout;
+pub use route::{askable_size, check_size, check_write, usable_size};

@@ -11,7 +11,9 @@ use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{COMMIT_STEP, GRANULE, GRANULES, HugePages, SEGMENT};
 use crate::heap::directory;
 use crate::heap::region::Regions;
-use crate::heap::segment::{Granules, HEADER_GRANULES, Run, Segment, State, USABLE_GRANULES};
+use crate::heap::segment::{
+    Granules, HEADER_GRANULES, HEADER_GRANULES_TOUCHED, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES,
+};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::vm::{Lock, page_size, platform, sys};
@@ -240,12 +242,12 @@ impl Segments {
         let segment = base.cast::<Segment>();
         // SAFETY: the header is committed zero memory, which is a valid header, and this is the only reference.
         let state = unsafe { state(segment) };
-        state.free.fill(HEADER_GRANULES, USABLE_GRANULES, true);
-        state.committed = HEADER_GRANULES;
+        state.free.fill(LEAD_GRANULES, USABLE_GRANULES, true);
+        state.committed = LEAD_GRANULES;
         state.next_all = self.all;
         self.all = segment.as_ptr();
         self.count += 1;
-        self.committed_granules += HEADER_GRANULES;
+        self.committed_granules += LEAD_GRANULES;
         self.link(segment, bucket(state));
         directory::add(base.as_ptr());
         Some(segment)
@@ -290,7 +292,7 @@ impl Segments {
             self.count -= 1;
             self.committed_granules -= state.committed;
         }
-        let all = Run { segment, first: HEADER_GRANULES, len: USABLE_GRANULES };
+        let all = Run { segment, first: LEAD_GRANULES, len: USABLE_GRANULES };
         self.dirty_pages -= all.count_dirty();
         self.publish();
         self.check();
@@ -399,7 +401,7 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
             directory::remove(segment.as_ptr().cast());
             let is_unmapped = sys::unmap(segment.as_ptr().cast(), SEGMENT).is_ok();
             if is_unmapped || sys::purge(segment.as_ptr().cast(), HEADER_GRANULES * GRANULE).is_ok() {
-                bytes += HEADER_GRANULES * GRANULE;
+                bytes += HEADER_GRANULES_TOUCHED * GRANULE;
             }
             SEGMENTS.lock().regions.give(segment.as_ptr().cast(), is_unmapped);
         }

@@ -8,7 +8,7 @@ use core::ptr;
 
 use crate::base::align;
 use crate::base::bitmap::ones;
-use crate::config::{PAGE_MIN, SLAB_BLOCKS_MAX};
+use crate::config::{PAGE_MIN, SLAB_BLOCKS_MAX, SLAB_LEAD};
 use crate::heap::fault;
 use crate::heap::magazine::{FRESH, FRESH_WITHIN, Slot};
 use crate::heap::size_class::SizeClass;
@@ -64,6 +64,8 @@ impl Slab {
             // SAFETY: a slab has at most `WORDS * 64` blocks.
             unsafe { bits.add(word).write(ones((blocks - word * 64).min(64))) };
         }
+        // SAFETY: the first word is one of them.
+        unsafe { *bits &= !ones(SLAB_LEAD) };
         Slab {
             next: ptr::null_mut(),
             prev: ptr::null_mut(),
@@ -79,7 +81,7 @@ impl Slab {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.out as usize == self.class.slab_blocks()
+        self.out as usize == self.class.slab_blocks() - SLAB_LEAD
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -137,7 +139,7 @@ impl Slab {
     pub(crate) fn give(&mut self, block: *mut u8) -> bool {
         let offset = block.addr() - self.base.addr();
         let index = self.class.block_at(offset);
-        if index * self.class.size() != offset || index >= self.class.slab_blocks() {
+        if index * self.class.size() != offset || !(SLAB_LEAD..self.class.slab_blocks()).contains(&index) {
             fault::die_of_inner_pointer(block);
         }
         let word = index / 64;
@@ -192,7 +194,7 @@ impl Slab {
             invariant!(bits == 0 || word >= self.hint as usize);
             free += bits.count_ones();
         }
-        invariant!((free + self.out) as usize == self.class.slab_blocks());
+        invariant!((free + self.out) as usize == self.class.slab_blocks() - SLAB_LEAD);
     }
 }
 

@@ -7,6 +7,7 @@
 use core::ptr::{self, NonNull};
 
 use crate::base::padded::Padded;
+use crate::config::HARDENED;
 use crate::heap::magazine::{MARKS, Slot};
 use crate::heap::segment::{Run, Segment};
 use crate::heap::segments::SEGMENTS;
@@ -168,6 +169,9 @@ fn new_slab(class: SizeClass) -> Option<&'static mut Slab> {
     // headers, which stay mapped as long as their slabs live.
     unsafe {
         run.set_class(class);
+        if HARDENED {
+            run.clear_states(class.slab_blocks());
+        }
         slab.write(Slab::new(run.base(), bits, class, run.dirty_pages()));
         Some(&mut *slab)
     }
