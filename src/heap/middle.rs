@@ -2,19 +2,20 @@
 //!
 //! A shelf is a few places that threads take blocks from and put blocks into with one atomic exchange, so that the
 //! cost of a block that is freed and allocated again does not depend on its size. It is shared between threads: work
-//! on a block of this size hides the exchange, and the purger sees what an idle thread left behind. All shelves together
-//! hold a bounded part of the heap: what lies on one is of no use to the other classes.
+//! on a block of this size hides the exchange, and the purger sees what an idle thread left behind. When a
+//! run is asked for, all shelves together hold a bounded part of the heap: what lies on one is of no use to the other classes.
 
 use core::ptr::{self, NonNull};
 
 use crate::base::padded::Padded;
 use crate::base::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use crate::config::{MIDDLE_KEPT, MIDDLE_KEPT_BYTES, MIDDLE_KEPT_LEAST, MIDDLE_KEPT_SHARE};
+use crate::config::{HARDENED, MIDDLE_KEPT, MIDDLE_KEPT_BYTES, MIDDLE_KEPT_LEAST, MIDDLE_KEPT_SHARE};
 use crate::heap::segment::{Kind, Run, Segment};
 use crate::heap::segments::{SEGMENTS, Segments};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
-use crate::heap::{fault, segments};
+use crate::heap::{fault, hardened, purge, segments};
+use crate::vm::sys;
 
 #[derive(Debug)]
 struct Shelf {
@@ -23,6 +24,9 @@ struct Shelf {
     /// A block was put here since the purger's last round.
     used: AtomicBool,
 }
+
+/// Blocks that must lie on a shelf before one is used again when hardened.
+const QUARANTINED: usize = 2;
 
 const MIDDLE: usize = SizeClass::COUNT - SizeClass::SMALL;
 
@@ -42,6 +46,7 @@ fn shelf(class: SizeClass) -> (&'static Shelf, &'static [AtomicPtr<u8>]) {
         // Nobody ages what lies here: all shelves together hold half of what may be retained.
         (settings.retain() / (2 * MIDDLE) / class.size()).min(MIDDLE_KEPT)
     };
+    let places = if HARDENED { places.max(QUARANTINED) } else { places };
     (shelf, &shelf.places[..places])
 }
 
@@ -82,19 +87,27 @@ pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
             return;
         }
     }
-    // SAFETY: passed on to the caller.
-    unsafe { take_home(class, block.as_ptr()) };
+    let home = if HARDENED { take_the_place_of_another(places, block) } else { Some(block) };
+    if let Some(block) = home {
+        // SAFETY: passed on to the caller; a block that lay on the shelf belongs to who took it.
+        unsafe { take_home(class, block.as_ptr()) };
+    }
 }
 
 /// Before a run is taken: sends blocks home from the shelves, class by class in turn, as long as all together hold too
-/// much. What lay there when the sizes changed makes room for what is asked for now.
+/// much. What lay there when the sizes changed makes room for what is asked for now. (Without a purger the shelves are
+/// short.)
 fn shed() {
     static TURN: AtomicUsize = AtomicUsize::new(0);
+    if !settings().background_purger() {
+        return;
+    }
     let bound = (segments::in_use() / MIDDLE_KEPT_SHARE).max(MIDDLE_KEPT_LEAST);
-    let classes = (SizeClass::SMALL..SizeClass::COUNT).map(SizeClass::from_index);
-    let mut held: usize = classes.map(|class| kept(class) * class.size()).sum();
-    let turns = if held > bound { MIDDLE } else { 0 };
-    for _ in 0..turns {
+    let mut held = held();
+    if held <= bound {
+        return;
+    }
+    for _ in 0..MIDDLE {
         let turn = TURN.fetch_add(1, Ordering::Relaxed) % MIDDLE;
         let class = SizeClass::from_index(SizeClass::SMALL + turn);
         while held > bound
@@ -105,6 +118,16 @@ fn shed() {
             unsafe { take_home(class, block.as_ptr()) };
         }
     }
+    purge::note_dirt();
+}
+
+/// Bytes on all shelves.
+fn held() -> usize {
+    let bytes = |(index, shelf): (usize, &Padded<Shelf>)| {
+        let blocks = shelf.places.iter().filter(|place| !place.load(Ordering::Relaxed).is_null()).count();
+        blocks * SizeClass::from_index(SizeClass::SMALL + index).size()
+    };
+    SHELVES.iter().enumerate().map(bytes).sum()
 }
 
 /// Makes a block of `old` one of `new` where it is; false, and nothing is changed, when there is no room behind it.
@@ -167,7 +190,21 @@ fn take_from(places: &[AtomicPtr<u8>]) -> Option<NonNull<u8>> {
     })
 }
 
-fn take_run(class: SizeClass) -> Option<Run> {
+/// When hardened: a block that lay on the shelf, if another stays there. So none is used again before another was freed.
+pub(super) fn take_from_quarantine(class: SizeClass) -> Option<NonNull<u8>> {
+    if kept(class) < QUARANTINED {
+        return None;
+    }
+    take_from_shelf(class)
+}
+
+/// Puts the block into a place on the shelf, and takes what lay there.
+fn take_the_place_of_another(places: &[AtomicPtr<u8>], block: NonNull<u8>) -> Option<NonNull<u8>> {
+    let place = hardened::secret::mix(block.addr().get() as u64) as usize % places.len();
+    NonNull::new(places[place].swap(block.as_ptr(), Ordering::SeqCst))
+}
+
+pub(super) fn take_run(class: SizeClass) -> Option<Run> {
     shed();
     let mut segments = SEGMENTS.lock();
     let run = segments.take(class.granules())?;
@@ -184,11 +221,17 @@ unsafe fn take_home(class: SizeClass, block: *mut u8) {
     let run = Run::at(block, class.granules());
     // SAFETY: passed on to the caller.
     unsafe {
-        let kind = NonNull::new(block).map(|block| Segment::kind_at(block));
+        let kind = NonNull::new(block).map(Segment::kind_at);
         if kind != Some(Kind::Class(class)) {
             fault::die_of_bad_free(block, kind == Some(Kind::None));
         }
-        run.mark_dirty(class.size());
+        if !HARDENED {
+            run.mark_dirty(class.size());
+        } else if !hardened::middle::release(run, class) {
+            // The process has too many mappings: the run stays out, without access and without memory.
+            let _ = sys::purge(block, run.len());
+            return;
+        }
         let mut segments = SEGMENTS.lock();
         *segments.out_of(class) -= 1;
         segments.give(run);

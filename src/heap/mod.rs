@@ -29,8 +29,11 @@
 
 mod cache;
 mod depot;
+mod directory;
 mod fault;
+mod hardened;
 mod huge;
+mod huge_mapping;
 mod magazine;
 mod metadata;
 mod middle;
@@ -49,5 +52,5 @@ pub(crate) mod usage;
 
 pub use cache::Cache;
 pub use magazine::{EMPTY_MAGAZINE, EmptyMagazine};
-pub use route::usable_size;
 pub(crate) use route::usable_size_of_layout;
+pub use route::{askable_size, check_size, check_write, usable_size};
