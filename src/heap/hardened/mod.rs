@@ -59,7 +59,8 @@ impl Cache {
     #[inline(never)]
     pub(super) unsafe fn alloc_checked(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
         if size == 0 {
-            return match zero::alloc() {
+            let empty = if align <= zero::STEP { zero::alloc() } else { None };
+            return match empty {
                 Some(empty) => empty.as_ptr(),
                 // SAFETY: passed on to the caller.
                 None => unsafe { self.alloc_checked(options, 1, align) },
