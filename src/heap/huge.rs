@@ -32,8 +32,8 @@ pub(super) struct Header {
     /// In the place of a segment's kinds: every one says huge.
     kind: [u8; GRANULES],
     /// The mapping.
-    start: *mut u8,
-    mapped: usize,
+    pub(super) start: *mut u8,
+    pub(super) mapped: usize,
     /// From this header to the data.
     pub(super) offset: usize,
     /// Bytes in use, a multiple of the page size: what counts against the memory limit.

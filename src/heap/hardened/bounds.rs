@@ -29,6 +29,8 @@ pub(crate) fn check_write(start: NonNull<u8>, len: usize) {
                 let block = middle::block_in(Segment::start_of_run(start));
                 block.map(|block| (block, middle::size(block)))
             }
+            // The header's segment may be longer than its mapping: others live behind.
+            Kind::Huge if !huge::is_in_mapping(start) => return,
             Kind::Huge => huge::block_at(start).map(|block| (block, huge::size(block))),
             Kind::None => None,
         }

@@ -53,6 +53,16 @@ pub(super) fn alloc(size: usize, align: usize) -> *mut u8 {
     }
 }
 
+/// Whether `inner` lies in the mapping whose header it leads to.
+///
+/// # Safety
+/// `inner` leads to a header of a huge block.
+pub(super) unsafe fn is_in_mapping(inner: NonNull<u8>) -> bool {
+    // SAFETY: passed on to the caller.
+    let Header { start, mapped, .. } = unsafe { huge::header_of(inner).as_ref() };
+    inner.addr().get() - start.addr() < *mapped
+}
+
 /// The block that is out behind the header that `inner` leads to, if there is one.
 ///
 /// # Safety
