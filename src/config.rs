@@ -21,8 +21,9 @@ pub(crate) const SEGMENT_GAP: usize = if HARDENED { (1 << 20) / GRANULE } else {
 pub(crate) const QUARANTINE: usize = 32;
 pub(crate) const QUARANTINE_BYTES: usize = 8 << 10;
 
-/// Freed middle blocks up to this size, in bytes, are cleared when hardened; larger ones give their pages back at once,
-/// which costs more when they are used again, and faults whoever still uses them.
+/// Freed middle blocks up to this size, in bytes, are cleared when hardened (an eighth of it without a background purger);
+/// larger ones give their pages back at once, which costs more when they are used again, and faults whoever still uses
+/// them.
 pub(crate) const QUARANTINE_CLEARED: usize = 1 << 20;
 
 /// How often `mprotect` makes a guard when hardened, on kernels before Linux 6.13. Each may split a mapping for good, of

@@ -35,8 +35,8 @@ pub(super) struct Header {
     /// In the place of a segment's kinds: every one says huge.
     kind: [u8; GRANULES],
     /// The mapping.
-    start: *mut u8,
-    mapped: usize,
+    pub(super) start: *mut u8,
+    pub(super) mapped: usize,
     /// From this header to the data.
     pub(super) offset: usize,
     /// Bytes in use, a multiple of the page size: what counts against the memory limit.
@@ -62,7 +62,6 @@ struct Huge {
 // SAFETY: the kept headers belong to the struct, which a lock guards.
 unsafe impl Send for Huge {}
 
-/// Counts of huge blocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     /// Blocks that callers hold.
@@ -83,7 +82,6 @@ static HUGE: Lock<Huge> = Lock::new(Huge {
 
 /// The bytes in kept blocks, for looks without the lock.
 static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
-
 pub(crate) fn kept_bytes() -> usize {
     KEPT_BYTES.load(Ordering::Relaxed)
 }
@@ -110,14 +108,9 @@ pub(crate) unsafe fn free(block: NonNull<u8>) {
     }
     let header = header_of(block);
     // SAFETY: the directory knows the header; a block that is out has it.
-    if unsafe { data(header) } != block.as_ptr() {
+    let (start, size) = unsafe { (data(header), (*header.as_ptr()).size) };
+    if start != block.as_ptr() {
         fault::die_of_inner_pointer(block.as_ptr());
-    }
-    // SAFETY: as above; the block is the caller's, who is done with it.
-    let size = unsafe { (*header.as_ptr()).size };
-    if HARDENED {
-        // SAFETY: as above.
-        unsafe { hardened::huge::close(header) };
     }
     let mut huge = HUGE.lock();
     if huge.kept.iter().flatten().any(|&(kept, _)| kept == header) {
@@ -129,12 +122,10 @@ pub(crate) unsafe fn free(block: NonNull<u8>) {
     let retain = if settings().background_purger() { usize::MAX } else { settings().retain() };
     let bound = retain.min(HUGE_KEPT_BYTES) + huge.counts.bytes / 8;
     let place = huge.kept.iter().position(Option::is_none);
-    // Of a closed block nothing is resident.
-    let resident = if HARDENED { 0 } else { size };
-    if let Some(place) = place.filter(|_| huge.counts.kept_bytes + resident <= bound) {
+    if let Some(place) = place.filter(|_| huge.counts.kept_bytes + size <= bound) {
         huge.kept[place] = Some((header, round::current()));
         huge.counts.kept += 1;
-        huge.counts.kept_bytes += resident;
+        huge.counts.kept_bytes += size;
         KEPT_BYTES.store(huge.counts.kept_bytes, Ordering::Relaxed);
         drop(huge);
     } else {
@@ -191,6 +182,9 @@ pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
 /// Unmaps kept blocks that are older than a round, or all. Returns how many bytes that gave back, and whether blocks
 /// remain.
 pub(crate) fn flush(all: bool) -> (usize, bool) {
+    if HARDENED {
+        return hardened::huge::flush(all);
+    }
     let mut bytes = 0;
     let mut more = false;
     for place in 0..HUGE_KEPT {
@@ -207,6 +201,12 @@ pub(crate) fn flush(all: bool) -> (usize, bool) {
         }
     }
     (bytes, more)
+}
+
+/// When hardened: a block of `size` bytes is not a caller's any more.
+pub(super) fn uncount(size: usize) {
+    let counts = &mut HUGE.lock().counts;
+    (counts.blocks, counts.bytes) = (counts.blocks - 1, counts.bytes - size);
 }
 
 pub(crate) fn counts() -> Counts {
@@ -434,7 +434,7 @@ fn remap_counts(old: usize, new: usize) {
 ///
 /// # Safety
 /// The block is the caller's, who is done with it.
-unsafe fn unmap(header: NonNull<Header>) -> usize {
+pub(super) unsafe fn unmap(header: NonNull<Header>) -> usize {
     // SAFETY: passed on to the caller.
     let &Header { start, mapped, size, dirty, .. } = unsafe { header.as_ref() };
     directory::remove(header.as_ptr().cast());

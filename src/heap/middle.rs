@@ -23,6 +23,8 @@ struct Shelf {
     places: [AtomicPtr<u8>; MIDDLE_KEPT],
     /// A block was put here since the purger's last round.
     used: AtomicBool,
+    /// When hardened: how many blocks were put here, each into the next place.
+    turn: AtomicUsize,
 }
 
 /// Blocks that must lie on a shelf before one is used again when hardened.
@@ -34,6 +36,7 @@ static SHELVES: [Padded<Shelf>; MIDDLE] = [const {
     Padded(Shelf {
         places: [const { AtomicPtr::new(ptr::null_mut()) }; MIDDLE_KEPT],
         used: AtomicBool::new(false),
+        turn: AtomicUsize::new(0),
     })
 }; MIDDLE];
 
@@ -75,6 +78,13 @@ pub(crate) fn alloc_zeroed(class: SizeClass, len: usize) -> *mut u8 {
 /// `block` is a block of `class` that is out, and the caller's.
 pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
     let (shelf, places) = shelf(class);
+    if HARDENED {
+        if let Some(oldest) = shelf.put_in_turn(places, block) {
+            // SAFETY: a block that lay on the shelf belongs to who took it.
+            unsafe { take_home(class, oldest.as_ptr()) };
+        }
+        return;
+    }
     for place in places {
         // Relaxed look first: a failed exchange would still fetch the line for writing.
         // What was written to the block is seen by who takes it; for the rest of the order see `purge::note_work`.
@@ -87,11 +97,8 @@ pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
             return;
         }
     }
-    let home = if HARDENED { take_the_place_of_another(places, block) } else { Some(block) };
-    if let Some(block) = home {
-        // SAFETY: passed on to the caller; a block that lay on the shelf belongs to who took it.
-        unsafe { take_home(class, block.as_ptr()) };
-    }
+    // SAFETY: passed on to the caller.
+    unsafe { take_home(class, block.as_ptr()) };
 }
 
 /// Before a run is taken: sends blocks home from the shelves, class by class in turn, as long as all together hold too
@@ -190,18 +197,24 @@ fn take_from(places: &[AtomicPtr<u8>]) -> Option<NonNull<u8>> {
     })
 }
 
-/// When hardened: a block that lay on the shelf, if another stays there. So none is used again before another was freed.
+/// When hardened: the block that has been on the shelf longest, if another stays there. So none is used again before
+/// another was freed.
 pub(super) fn take_from_quarantine(class: SizeClass) -> Option<NonNull<u8>> {
     if kept(class) < QUARANTINED {
         return None;
     }
-    take_from_shelf(class)
+    let (shelf, places) = shelf(class);
+    let (newer, older) = places.split_at(shelf.turn.load(Ordering::Relaxed) % places.len());
+    take_from(older).or_else(|| take_from(newer))
 }
 
-/// Puts the block into a place on the shelf, and takes what lay there.
-fn take_the_place_of_another(places: &[AtomicPtr<u8>], block: NonNull<u8>) -> Option<NonNull<u8>> {
-    let place = hardened::secret::mix(block.addr().get() as u64) as usize % places.len();
-    NonNull::new(places[place].swap(block.as_ptr(), Ordering::SeqCst))
+impl Shelf {
+    /// When hardened: puts a block into the place of the one that has been there longest, which is the caller's then.
+    fn put_in_turn(&self, places: &[AtomicPtr<u8>], block: NonNull<u8>) -> Option<NonNull<u8>> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % places.len();
+        self.used.store(true, Ordering::Relaxed);
+        NonNull::new(places[turn].swap(block.as_ptr(), Ordering::SeqCst))
+    }
 }
 
 pub(super) fn take_run(class: SizeClass) -> Option<Run> {

@@ -232,6 +232,20 @@ static void zero_when_new(void) {
     held(sum == 0);
 }
 
+// No misuse: others' memory lies in the same 32 MiB as a huge block, behind it.
+static void copy_beside_a_huge_block(void) {
+    static char *blocks[64];
+    for (int i = 0; i < 64; i++) {
+        blocks[i] = take(9 * MIB + size);
+        char *start = (char *)((uintptr_t)blocks[i] & ~(uintptr_t)(32 * MIB - 1));
+        char *beside = mmap(start + 20 * MIB, MIB, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+        if (beside == start + 20 * MIB)
+            copy(beside + 64, source, 1000);
+    }
+    held(true);
+}
+
 #define KIND(name) {#name, name}
 
 static const struct {
@@ -279,6 +293,7 @@ static const struct {
     KIND(reuse_by_growth),
     KIND(zero_after_free),
     KIND(zero_when_new),
+    KIND(copy_beside_a_huge_block),
 };
 
 int main(int argc, char **argv) {

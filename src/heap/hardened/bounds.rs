@@ -18,18 +18,25 @@ pub(crate) fn check_write(start: NonNull<u8>, len: usize) {
         }
         return;
     }
-    // SAFETY: the directory knows the header. Of a block that is freed meanwhile something is said that was true.
-    let (block, size) = unsafe {
-        let block = match Segment::kind_at(start) {
-            Kind::Class(class) if class.index() < SizeClass::SMALL => small::find(start, class),
-            Kind::Class(_) => middle::block_in(Segment::start_of_run(start)),
-            Kind::Huge => huge::block_at(start),
+    // SAFETY: the directory knows the header. Of a block that is freed meanwhile something is said that was true. Of a
+    // small one only the tag is looked at: the rest can wait until it is freed.
+    let out = unsafe {
+        match Segment::kind_at(start) {
+            Kind::Class(class) if class.index() < SizeClass::SMALL => {
+                small::find(start, class).map(|block| (block, small::asked(block, class)))
+            }
+            Kind::Class(_) => {
+                let block = middle::block_in(Segment::start_of_run(start));
+                block.map(|block| (block, middle::size(block)))
+            }
+            // The header's segment may be longer than its mapping: others live behind.
+            Kind::Huge if !huge::is_in_mapping(start) => return,
+            Kind::Huge => huge::block_at(start).map(|block| (block, huge::size(block))),
             Kind::None => None,
-        };
-        match block.filter(|block| *block <= start) {
-            Some(block) => (block, super::usable_size(block)),
-            None => fault::die_of_stray_write(start.as_ptr()),
         }
+    };
+    let Some((block, size)) = out.filter(|(block, _)| *block <= start) else {
+        fault::die_of_stray_write(start.as_ptr())
     };
     let offset = start.addr().get() - block.addr().get();
     if offset >= size {

@@ -5,7 +5,7 @@
 //!  | guard page | unused | canary | asked bytes | canary: below the alignment | guard page, to the run's end |
 //! ```
 //!
-//! A freed block lies on its shelf until another of its class was freed too. Those up to 128 KiB are cleared, and looked
+//! A freed block lies on its shelf until another of its class was freed too. Those up to a bound are cleared, and looked
 //! at before they are used again; larger ones lose their pages at once, and what touches them faults.
 
 use core::ptr::{self, NonNull};
@@ -15,6 +15,7 @@ use crate::base::align;
 use crate::base::sync::Ordering;
 use crate::config::QUARANTINE_CLEARED;
 use crate::heap::segment::{Placed, Run, Segment};
+use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::{fault, middle};
 use crate::vm::page_size;
@@ -184,7 +185,10 @@ pub(super) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
         }
         placed.freed.store(block.addr(), Ordering::Relaxed);
         let (start, len) = inner(base, class);
-        let is_closed = size > QUARANTINE_CLEARED && guard::install(start, len);
+        // Without a purger nobody ages what lies on the shelf.
+        let cleared =
+            if settings().background_purger() { QUARANTINE_CLEARED } else { QUARANTINE_CLEARED / 8 };
+        let is_closed = size > cleared && guard::install(start, len);
         placed.is_closed.store(is_closed, Ordering::Relaxed);
         if !is_closed {
             block.sub(lead).write_bytes(0, end.addr() - block.addr() + lead);

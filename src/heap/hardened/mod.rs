@@ -6,7 +6,7 @@
 //! | a double free, a pointer into a block | a byte of state for each small block, a record for each run, outside of the blocks | at the free |
 //! | a free with another size | the size that was asked for is kept in the tag, in the record, in a huge block's header | at the free |
 //! | a write behind or before a block | canaries that differ for each address and process; guard pages from 32 KiB on | at the free; at once |
-//! | a write after a free | free blocks are zero, which is looked at; those above 128 KiB cannot be accessed | when the block leaves quarantine; at once |
+//! | a write after a free | free blocks are zero, which is looked at; the largest cannot be accessed | when the block leaves quarantine; at once |
 //! | use of a block of no bytes | it has no memory | at once |
 //!
 //! Freed blocks wait in quarantine, for a time that nobody can tell; blocks leave a slab in random order.
@@ -59,7 +59,8 @@ impl Cache {
     #[inline(never)]
     pub(super) unsafe fn alloc_checked(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
         if size == 0 {
-            return match zero::alloc() {
+            let empty = if align <= zero::STEP { zero::alloc() } else { None };
+            return match empty {
                 Some(empty) => empty.as_ptr(),
                 // SAFETY: passed on to the caller.
                 None => unsafe { self.alloc_checked(options, 1, align) },

@@ -108,7 +108,8 @@ unsafe fn is_end_intact(block: NonNull<u8>, size: usize, slack: usize) -> bool {
         let end = block.add(size);
         if slack > 8 {
             let word = u64::from_le(end.cast::<u64>().read_unaligned());
-            return word == mix(end.addr().get() as u64) && (8..slack).all(|i| end.add(i).read() == 0);
+            let rest = core::slice::from_raw_parts(end.add(8).as_ptr(), slack - 8);
+            return word == mix(end.addr().get() as u64) && canary::is_zero_throughout(rest);
         }
         let last = end.add(slack).cast::<u64>().sub(1);
         (u64::from_le(last.read()) ^ end_of(last, slack)) >> (64 - 8 * slack) == 0
@@ -140,6 +141,22 @@ pub(super) unsafe fn find(inner: NonNull<u8>, class: SizeClass) -> Option<NonNul
     }
 }
 
+/// How many bytes were asked for of a block that is out, as its tag says: dies when that was written over.
+///
+/// # Safety
+/// `block` is a block of `class` that is out.
+#[inline(always)]
+pub(super) unsafe fn asked(block: NonNull<u8>, class: SizeClass) -> usize {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let (tag, room) = (tag_of(block, class), class.small_size() - TAG);
+        match canary::slack(tag.addr().get(), canary::load(tag)) {
+            Some(slack) if slack < room => room - slack,
+            _ => fault::die_of_overflow(block.as_ptr()),
+        }
+    }
+}
+
 /// How many bytes were asked for of a block that is out: dies of any other, and of one whose end was written over.
 ///
 /// # Safety
@@ -162,13 +179,12 @@ unsafe fn size_and_state<'a>(block: NonNull<u8>, class: SizeClass) -> (usize, &'
             NEW => fault::die_of_foreign_block(block.as_ptr()),
             _ => fault::die_of_bad_free(block.as_ptr(), true),
         }
-        let tag = tag_of(block, class);
-        let room = class.small_size() - TAG;
-        match canary::slack(tag.addr().get(), canary::load(tag)) {
-            Some(0) => (room, state),
-            Some(slack) if slack < room && is_end_intact(block, room - slack, slack) => (room - slack, state),
-            _ => fault::die_of_overflow(block.as_ptr()),
+        let asked = asked(block, class);
+        let slack = class.small_size() - TAG - asked;
+        if slack > 0 && !is_end_intact(block, asked, slack) {
+            fault::die_of_overflow(block.as_ptr());
         }
+        (asked, state)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::heap::fault;
 use crate::vm::sys;
 
 /// Bytes from one block to the next: what C aligns to.
-const STEP: usize = 16;
+pub(super) const STEP: usize = 16;
 const RANGE: usize = 1 << 20;
 const WORDS: usize = RANGE / STEP / 64;
 
