@@ -8,6 +8,7 @@ use allocator_api2::alloc::{AllocError, Allocator};
 
 use crate::config::{HugePages, Options};
 use crate::heap::{self, Cache};
+use crate::vm::sanitizer;
 
 std::thread_local! {
     // Constant and without a destructor: an access is one instruction, at any point of a thread's life.
@@ -119,11 +120,14 @@ unsafe impl GlobalAlloc for Arenite {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's layout has a size above zero.
-        CACHE.with(|cache| unsafe { cache.alloc(&self.options, layout.size(), layout.align()) })
+        let block = CACHE.with(|cache| unsafe { cache.alloc(&self.options, layout.size(), layout.align()) });
+        note_out(block, layout);
+        block
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        note_back(block, layout);
         // SAFETY: the caller's block came from here with this layout, so it is not null either.
         CACHE.with(|cache| unsafe {
             cache.free(&self.options, NonNull::new_unchecked(block), layout.size(), layout.align());
@@ -132,12 +136,35 @@ unsafe impl GlobalAlloc for Arenite {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if sanitizer::IS_ON {
+            // SAFETY: passed on to the caller; the block is at least as long as its layout.
+            return unsafe {
+                let block = self.alloc(layout);
+                if !block.is_null() {
+                    block.write_bytes(0, layout.size());
+                }
+                block
+            };
+        }
         // SAFETY: the caller's layout has a size above zero.
         CACHE.with(|cache| unsafe { cache.alloc_zeroed(&self.options, layout.size(), layout.align()) })
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if sanitizer::IS_ON {
+            // Always elsewhere, so that a stale pointer is seen.
+            // SAFETY: the new size is valid with the alignment; the new block is another one, and both hold the smaller
+            // size.
+            return unsafe {
+                let moved = self.alloc(Layout::from_size_align_unchecked(new_size, layout.align()));
+                if !moved.is_null() {
+                    ptr::copy_nonoverlapping(block, moved, layout.size().min(new_size));
+                    self.dealloc(block, layout);
+                }
+                moved
+            };
+        }
         // SAFETY: the caller's block came from here with this layout, and the new size is valid with its alignment.
         CACHE.with(|cache| unsafe {
             let block = NonNull::new_unchecked(block);
@@ -156,7 +183,9 @@ impl Arenite {
             return Ok(NonNull::slice_from_raw_parts(dangling(layout), 0));
         }
         let block = NonNull::new(alloc(layout)).ok_or(AllocError)?;
-        Ok(NonNull::slice_from_raw_parts(block, heap::usable_size_of_layout(layout.size(), layout.align())))
+        let usable = heap::usable_size_of_layout(layout.size(), layout.align());
+        sanitizer::unpoison(block.as_ptr(), usable);
+        Ok(NonNull::slice_from_raw_parts(block, usable))
     }
 
     /// # Safety
@@ -237,6 +266,23 @@ unsafe impl Allocator for Arenite {
         debug_assert!(new.size() <= old.size());
         // SAFETY: passed on to the caller.
         unsafe { self.resize(block, old, new) }
+    }
+}
+
+/// AddressSanitizer: of a block that is out, only the bytes that were asked for may be touched.
+#[inline(always)]
+fn note_out(block: *mut u8, layout: Layout) {
+    if sanitizer::IS_ON && !block.is_null() {
+        sanitizer::poison(block, heap::usable_size_of_layout(layout.size(), layout.align()));
+        sanitizer::unpoison(block, layout.size());
+    }
+}
+
+/// AddressSanitizer: of a block that is free, nothing may be.
+#[inline(always)]
+fn note_back(block: *mut u8, layout: Layout) {
+    if sanitizer::IS_ON {
+        sanitizer::poison(block, heap::usable_size_of_layout(layout.size(), layout.align()));
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! Each call asks [`point`] first, which in a build for users is `Ok(())` and nothing else. With `--cfg arenite_faults`
 //! it notes the place in the code that makes the call, counts, and refuses those that the test asked for. Beside that
-//! [`mapped`] keeps the sum of what is mapped, so that a test sees a leak of a single page.
+//! [`mapped`] keeps the sum of what is mapped, so that a test sees a leak of a single page. In such a build the
+//! environment can also make pages larger than the machine's: `SIMULATED_PAGE_SIZE`, in bytes.
 
 #[cfg(not(arenite_faults))]
 mod chosen {
     use crate::vm::errno::Errno;
+    use crate::vm::sys::MapCall;
 
     #[inline(always)]
     #[expect(clippy::unnecessary_wraps, reason = "as its twin, which refuses")]
@@ -16,6 +18,16 @@ mod chosen {
 
     #[inline(always)]
     pub(crate) const fn mapped(_more: usize, _less: usize) {}
+
+    #[inline(always)]
+    pub(crate) const fn simulated_page_size() -> Option<usize> {
+        None
+    }
+
+    #[inline(always)]
+    pub(crate) const fn on_a_simulated_page(base: *mut u8, _call: &MapCall) -> *mut u8 {
+        base
+    }
 }
 
 #[cfg(arenite_faults)]
@@ -26,7 +38,10 @@ mod chosen {
     // Not by way of `base::sync`: a model checker has no business here.
     use core::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicUsize, Ordering::SeqCst};
 
+    use crate::base::align;
     use crate::vm::errno::Errno;
+    use crate::vm::page::page_size;
+    use crate::vm::sys::{self, MapCall};
 
     /// Which of the calls at a place fail, the first being 0.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,6 +141,40 @@ mod chosen {
         MAPPED.fetch_add(more as i64 - less as i64, SeqCst);
     }
 
+    /// Bytes in a page, if the environment wants them to be more than the machine's.
+    pub(crate) fn simulated_page_size() -> Option<usize> {
+        let digits = core::str::from_utf8(sys::variable(c"SIMULATED_PAGE_SIZE")?).ok()?;
+        digits.parse().ok().filter(|size: &usize| size.is_power_of_two())
+    }
+
+    /// Moves a new mapping to where a page of the simulated size begins, as a kernel with such pages would have put it.
+    pub(crate) fn on_a_simulated_page(base: *mut u8, call: &MapCall) -> *mut u8 {
+        let page = page_size();
+        let asked = libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE;
+        if base.addr().is_multiple_of(page) || call.flags & asked != 0 {
+            return base;
+        }
+        let len = align::up(call.len, page);
+        // SAFETY: the first mapping is nobody's yet, and neither is what is reserved in its place.
+        unsafe {
+            libc::munmap(base.cast(), call.len);
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+            let wide = libc::mmap(ptr::null_mut(), len + page, libc::PROT_NONE, flags, -1, 0);
+            assert_ne!(wide, libc::MAP_FAILED, "no room for a simulated page");
+            let wide = wide.cast::<u8>();
+            let lead = align::up(wide.addr(), page) - wide.addr();
+            if lead > 0 {
+                libc::munmap(wide.cast(), lead);
+            }
+            libc::munmap(wide.add(lead + len).cast(), page - lead);
+            let (at, flags) = (wide.add(lead), call.flags | libc::MAP_FIXED);
+            let offset = call.offset as libc::off_t;
+            let placed = libc::mmap(at.cast(), call.len, call.protection, flags, call.fd, offset);
+            assert_eq!(placed, at.cast(), "what could be mapped elsewhere");
+            at
+        }
+    }
+
     /// An error if the test wants this call to fail.
     #[track_caller]
     pub(crate) fn point(call: &'static str) -> Result<(), Errno> {
@@ -198,4 +247,4 @@ mod chosen {
 
 #[cfg(arenite_faults)]
 pub use chosen::{Fault, Place, When, arm, disarm, mapped_bytes, places, stuck_bytes};
-pub(crate) use chosen::{mapped, point};
+pub(crate) use chosen::{mapped, on_a_simulated_page, point, simulated_page_size};

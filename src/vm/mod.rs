@@ -58,6 +58,7 @@ pub(crate) mod platform;
 mod protection;
 pub(crate) mod release;
 mod reservation;
+pub(crate) mod sanitizer;
 mod span;
 pub(crate) mod sys;
 

@@ -1,6 +1,7 @@
 //! The page size, read at run time: 4, 16 or 64 KiB on the machines that Arenite knows.
 
 use crate::base::sync::{AtomicUsize, Ordering};
+use crate::vm::inject;
 
 static PAGE_SIZE: AtomicUsize = AtomicUsize::new(0);
 
@@ -24,6 +25,7 @@ fn read_page_size() -> usize {
     // SAFETY: `sysconf` takes any name and touches no memory of ours.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     let size = usize::try_from(size).ok().filter(|size| size.is_power_of_two()).unwrap_or(4096);
+    let size = inject::simulated_page_size().unwrap_or(size);
     PAGE_SIZE.store(size, Ordering::Relaxed);
     size
 }

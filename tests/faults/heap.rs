@@ -140,6 +140,13 @@ impl Subject for Heap {
         let stats = arenite::stats();
         let left = (stats.in_use, stats.in_caches, stats.in_depot, stats.retained, stats.huge_blocks);
         assert_eq!(left, (0, 0, 0, 0, 0), "{stats}");
+        // So that addresses are given back too; what is left is metadata's.
+        assert!(Block::alloc(layout(1 << 50, 8)).is_none());
+        let stats = arenite::stats();
+        assert!(
+            stats.segments == 0 && stats.reserved - arenite::vm::inject::stuck_bytes() < 32 * MIB,
+            "{stats}"
+        );
         stats.reserved
     }
 }

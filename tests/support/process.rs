@@ -236,12 +236,18 @@ pub(crate) fn eventually(limit: Duration, mut done: impl FnMut() -> bool) -> boo
 /// Resident memory of this process, in bytes. The kernel counts by batches: it may be some hundred KiB off.
 pub(crate) fn resident() -> usize {
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * arenite::vm::page_size()
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * kernel_page_size()
+}
+
+/// Bytes in a page of the kernel's, whatever the tests have Arenite take for one.
+fn kernel_page_size() -> usize {
+    // SAFETY: any name may be asked for.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }
 
 /// Bytes of the range whose pages are resident. `start` may lie anywhere in a page.
 pub(crate) fn resident_in(start: usize, len: usize) -> usize {
-    let page = arenite::vm::page_size();
+    let page = kernel_page_size();
     let first = start / page * page;
     let pages = (start + len - first).div_ceil(page);
     let mut residency = vec![0_u8; pages];
