@@ -101,6 +101,19 @@ checks! {
     vfork_and_exec: Passes,
 }
 
+/// Would catch blocks that a cache loses because the C library allocated through it while it was being made.
+#[test]
+fn a_cache_that_is_used_while_it_is_made_loses_nothing() {
+    let keys = preload::compile("keys.c", "keys.so", &["-shared", "-fPIC"]);
+    let mut command = Command::new(preload::compile("first.c", "first", &["-fno-builtin", "-lpthread"]));
+    let libraries = format!("{} {}", keys.display(), preload::library().display());
+    let output =
+        preload::run(command.env("LD_PRELOAD", libraries)).unwrap_or_else(|problem| panic!("{problem}"));
+    let out: Vec<usize> = output.stdout.lines().map(|line| line.parse().expect("a number")).collect();
+    assert_eq!(out.len(), 3);
+    assert!(out[2] < out[0] + 4096, "{out:?}");
+}
+
 /// Would catch a check that was written and never run.
 #[test]
 fn every_check_is_run() {
