@@ -59,9 +59,9 @@ fn run_round(seeds: &AtomicU64) -> u64 {
                                 (0..count).for_each(|_| program.run(random_op(&mut random)));
                                 program.check();
                                 if random.one_in(2) {
-                                    program.finish()
+                                    program.finish();
                                 } else {
-                                    program.hand_over_all()
+                                    program.hand_over_all();
                                 }
                                 run_arenas(seed);
                                 ops.fetch_add(count as u64, Relaxed);
