@@ -4,6 +4,32 @@ use core::time::Duration;
 
 use static_assertions::const_assert;
 
+/// The feature `hardened`. Nothing else asks for it: what it adds is compiled in every build, behind tests of this
+/// constant and in arrays that are empty without it.
+pub(crate) const HARDENED: bool = cfg!(feature = "hardened");
+
+/// Blocks at a slab's beginning that are never handed out when hardened, so that each block has one before it that
+/// belongs to its slab: what lies in front of a block is checked there.
+pub(crate) const SLAB_LEAD: usize = if HARDENED { 1 } else { 0 };
+
+/// Granules behind a segment's header that are never committed when hardened: a write up to a mebibyte before a block
+/// in a small heap faults instead of changing the header.
+pub(crate) const SEGMENT_GAP: usize = if HARDENED { (1 << 20) / GRANULE } else { 0 };
+
+/// Freed small blocks of a class that a thread keeps from being used again when hardened: by number and by bytes. A
+/// power of two; the more, the later a block comes back, and the colder it is.
+pub(crate) const QUARANTINE: usize = 32;
+pub(crate) const QUARANTINE_BYTES: usize = 8 << 10;
+
+/// Freed middle blocks up to this size, in bytes, are cleared when hardened (an eighth of it without a background purger);
+/// larger ones give their pages back at once, which costs more when they are used again, and faults whoever still uses
+/// them.
+pub(crate) const QUARANTINE_CLEARED: usize = 1 << 20;
+
+/// How often `mprotect` makes a guard when hardened, on kernels before Linux 6.13. Each may split a mapping for good, of
+/// which a process has 65,530.
+pub(crate) const GUARDED_MAX: usize = 16 << 10;
+
 /// The unit in which a segment is cut, in bytes. A multiple of every page size that Arenite knows (4, 16, 64 KiB),
 /// so that no page is ever shared by two slabs.
 pub(crate) const GRANULE: usize = 64 << 10;
@@ -97,7 +123,7 @@ const_assert!(SMALL_MAX * SLAB_BLOCKS_MIN / PAGE_MIN <= 64);
 pub enum HugePages {
     /// Leave it to the system's own policy.
     System = 0,
-    /// Ask for them where memory is used densely, and much of it: in blocks that `realloc` makes larger than 32 MiB,
+    /// Ask for them where memory is used densely, and much of it: in blocks that `realloc` brings to 32 MiB and more,
     /// because what grows was full, and in the heap beyond its first 32 MiB, for as long as none of it was given back.
     /// What is resident beyond what was touched is a sixteenth at the most, unless a program touches such memory here
     /// and there only.
@@ -139,8 +165,8 @@ impl Options {
         }
     }
 
-    /// How long freed memory is kept for reuse before its pages go back to the system; rounded down to
-    /// milliseconds. Overruled by `ARENITE_PURGE_DELAY_MS`.
+    /// How long freed memory is kept for reuse before its pages go back to the system, at the most; a heap that grows
+    /// by an eighth takes it back sooner, after an eighth of this at the least. Rounded down to milliseconds. Overruled by `ARENITE_PURGE_DELAY_MS`.
     #[must_use]
     pub const fn purge_delay(mut self, delay: Duration) -> Options {
         let ms = delay.as_millis();

@@ -4,15 +4,19 @@
 mod support;
 
 use support::process::{alone, eventually, in_child, mappings, minor_faults, resident, resident_in};
-use support::{Block, GIB, KIB, MIB, Random, layout};
+use support::{Block, GIB, HARDENED, KIB, MIB, Random, layout};
 
 use std::process::Command;
 use std::ptr;
 use std::time::Duration;
 
+/// The mappings of a block: its guard is one.
+const MAPPINGS: usize = if HARDENED { 2 } else { 1 };
+
 /// Would catch growth that copies: every page of the block would be touched, and those of the old one twice. Pages are
 /// small, so that they can be counted.
 #[test]
+#[cfg_attr(feature = "hardened", ignore = "huge blocks end at a guard and move to grow")]
 fn growth_to_gigabytes_copies_nothing() {
     let small_pages = |command: &mut Command| {
         command.env("ARENITE_HUGE_PAGES", "system");
@@ -43,6 +47,7 @@ fn growth_to_gigabytes_copies_nothing() {
 
 /// Would catch room behind a block that is not used, and a shrunk block that keeps its pages.
 #[test]
+#[cfg_attr(feature = "hardened", ignore = "huge blocks end at a guard and move to grow")]
 fn grows_and_shrinks_in_place() {
     let mut block = Block::alloc(layout(12 * MIB, 8)).unwrap();
     let address = block.addr();
@@ -84,11 +89,11 @@ fn thousands_of_huge_blocks_come_and_go() {
             let mut blocks: Vec<Block> = (0..BLOCKS)
                 .map(|_| Block::alloc(layout(9 * MIB + random.between(0, MIB), 8)).unwrap())
                 .collect();
-            assert!(mappings() < before + BLOCKS + 100, "{} in round {round}", mappings());
+            assert!(mappings() < before + BLOCKS * MAPPINGS + 100, "{} in round {round}", mappings());
             random.shuffle(&mut blocks);
             let half = blocks.split_off(BLOCKS / 2);
             half.into_iter().for_each(Block::free);
-            assert!(mappings() < before + BLOCKS + 100, "{} in round {round}", mappings());
+            assert!(mappings() < before + BLOCKS * MAPPINGS + 100, "{} in round {round}", mappings());
             blocks.into_iter().for_each(Block::free);
             arenite::trim();
             assert!(mappings() < before + 100, "{} in round {round}", mappings());
@@ -127,10 +132,12 @@ fn huge_blocks_are_unmapped() {
         blocks.into_iter().for_each(Block::free);
         // After the delay, without a call.
         assert!(eventually(Duration::from_secs(10), || resident() + 95 * MIB < peak), "{}", arenite::stats());
-        let mut residency = 0_u8;
-        // SAFETY: the kernel checks the address.
-        let result = unsafe { libc::mincore(ptr::without_provenance_mut(at & !4095), 1, &raw mut residency) };
-        assert_eq!(result, -1, "the block is still mapped");
+        let is_mapped = || {
+            let mut residency = 0_u8;
+            // SAFETY: the kernel checks the address.
+            unsafe { libc::mincore(ptr::without_provenance_mut(at & !4095), 1, &raw mut residency) == 0 }
+        };
+        assert!(eventually(Duration::from_secs(10), || !is_mapped()), "the block is still mapped");
         let stats = arenite::stats();
         assert_eq!((stats.huge_blocks, stats.huge_bytes, stats.in_depot), (0, 0, 0), "{stats}");
     });
@@ -183,7 +190,8 @@ fn lives_with_no_mapping_left() {
         arenite::trim();
         // SAFETY: the mapping is this test's.
         unsafe { libc::munmap(filler, len) };
-        assert!(refused > 0, "the process was not out of mappings");
+        // A hardened block that is freed makes room for two.
+        assert!(refused > 0 || HARDENED, "the process was not out of mappings");
         for _ in 0..100 {
             assert!(alloc(&mut blocks, random.log_between(16, 20 * MIB)));
         }

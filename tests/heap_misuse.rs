@@ -137,11 +137,55 @@ fn a_pointer_to_no_block_freed_unsized() {
     output.assert_aborted("is not a block of this heap");
 }
 
+/// Would catch a header that is read before anybody knows that there is one: it faults instead of one line.
+#[test]
+fn a_foreign_pointer_freed_unsized() {
+    const NAME: &str = "a_foreign_pointer_freed_unsized";
+    static STATIC: u64 = 0;
+    for case in ["stack", "static", "unmapped", "wild", "one", "segment"] {
+        let output = in_child(
+            NAME,
+            |command| _ = command.env("CASE", case),
+            || {
+                let (on_stack, kept) = (0_u64, block(64));
+                free_unsized(match &*std::env::var("CASE").unwrap() {
+                    "stack" => NonNull::from(&on_stack).cast(),
+                    "static" => NonNull::from(&STATIC).cast(),
+                    "unmapped" => at(kept.addr() + (1 << 40)),
+                    "wild" => at(0xdead_beef_dead_beef),
+                    "one" => at(1),
+                    // The heap's own state, at the segment's beginning.
+                    _ => at(kept.addr() / SEGMENT * SEGMENT + 64),
+                });
+            },
+        );
+        output.assert_aborted("is not a block of this heap");
+    }
+}
+
+/// Would catch a block that is handed out again from its middle.
+#[test]
+fn an_inner_pointer_freed_unsized() {
+    for_each_size("an_inner_pointer_freed_unsized", &[100, 3000, 40 * KIB, MIB, 20 * MIB], "start", |size| {
+        let (first, _second) = (block(size), block(size));
+        free_unsized(at(first.addr() + size / 4 * 2 + 2));
+    });
+}
+
+const SEGMENT: usize = 32 * MIB;
+
+fn at(address: usize) -> NonNull<u8> {
+    NonNull::new(std::ptr::with_exposed_provenance_mut(address)).unwrap()
+}
+
 fn free_unsized(address: NonNull<u8>) {
     std::thread_local!(static CACHE: Cache = const { Cache::new() });
     const OPTIONS: Options = Options::new();
     // SAFETY: not safe at all, but the cache is this thread's.
-    CACHE.with(|cache| unsafe { cache.free_unsized(&OPTIONS, address) });
+    CACHE.with(|cache| unsafe {
+        cache.free_unsized(&OPTIONS, address);
+        cache.trim();
+    });
 }
 
 /// Runs `misuse` in a child for each size.

@@ -53,6 +53,7 @@ const fn preloaded(name: &'static str, library: &'static str, package: &'static 
 
 pub(crate) const PEERS: &[Peer] = &[
     linked("arenite", "arenite"),
+    Peer { quick: false, ..linked("arenite-hardened", "arenite") },
     Peer {
         name: "glibc",
         kind: Kind::Linked { feature: "glibc", package: None },

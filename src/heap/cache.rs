@@ -19,7 +19,8 @@ use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::base::sync::{AtomicPtr, Ordering};
-use crate::config::{Options, ROOM_STEP, SPARE_FROM};
+use crate::config::{HARDENED, Options, ROOM_STEP, SPARE_FROM};
+use crate::heap::hardened::secret;
 use crate::heap::magazine::{MAGAZINE_SIZE, MARKS, Magazine, Slot, sentinel};
 use crate::heap::size_class::{LINEAR_MAX, SizeClass};
 use crate::heap::{depot, metadata, purge, slab_class};
@@ -35,6 +36,8 @@ pub struct Cache {
     spare: [AtomicPtr<Slot>; SizeClass::SMALL],
     /// How often magazines were exchanged or filled, as far as it is counted: see [`Cache::room`].
     exchanges: [Cell<u8>; SizeClass::SMALL],
+    /// When hardened: the memory of each class's quarantine, or null; see [`super::hardened`].
+    pub(super) quarantined: [AtomicPtr<Slot>; if HARDENED { SizeClass::SMALL } else { 0 }],
     state: Cell<State>,
     next: Cell<*const Cache>,
     prev: Cell<*const Cache>,
@@ -73,6 +76,7 @@ impl Cache {
             top: [const { AtomicPtr::new(sentinel()) }; SizeClass::SMALL],
             spare: [const { AtomicPtr::new(ptr::null_mut()) }; SizeClass::SMALL],
             exchanges: [const { Cell::new(0) }; SizeClass::SMALL],
+            quarantined: [const { AtomicPtr::new(ptr::null_mut()) }; _],
             state: Cell::new(State::New),
             next: Cell::new(ptr::null()),
             prev: Cell::new(ptr::null()),
@@ -146,8 +150,9 @@ impl Cache {
     #[cold]
     #[inline(never)]
     fn pop_slowly(&self, options: &Options, class: SizeClass) -> *mut u8 {
-        if !self.is_live() && !self.enter(options) {
-            return take_one(class);
+        if !self.is_live() {
+            // In there the C library may allocate through this very cache, and then a magazine is loaded.
+            return if self.enter(options) { self.pop(options, class) } else { take_one(class) };
         }
         let loaded = self.loaded(class);
         let spare = self.spare(class);
@@ -174,10 +179,17 @@ impl Cache {
         let Some(mut magazine) = loaded.or_else(|| depot::take_empty(class, self.room(class))) else {
             return take_one(class);
         };
+        invariant!(magazine.is_empty());
         // SAFETY: the magazine is this thread's and empty; there is room for what is taken.
         let got = unsafe {
             magazine.clear(self.room(class));
-            magazine.fill(self.room(class), |slots| take(class, slots))
+            magazine.fill(self.room(class), |slots| {
+                let got = take(class, slots);
+                if HARDENED {
+                    secret::rotate(&mut slots[..got]);
+                }
+                got
+            })
         };
         self.count_exchange(class);
         self.top(class).store(magazine.top(), Ordering::Relaxed);
@@ -196,9 +208,14 @@ impl Cache {
     #[inline(never)]
     unsafe fn push_slowly(&self, options: &Options, class: SizeClass, block: *mut u8) {
         let _errno = KeepErrno::new();
-        if !self.is_live() && !self.enter(options) {
-            // SAFETY: passed on to the caller.
-            unsafe { slab_class::give(class, &[block]) };
+        if !self.is_live() {
+            // SAFETY: passed on to the caller; a magazine may be loaded now, as in `pop_slowly`.
+            unsafe {
+                if self.enter(options) {
+                    return self.push(options, class, block);
+                }
+                slab_class::give(class, &[block]);
+            }
             return purge::note_work();
         }
         self.count_exchange(class);
@@ -328,6 +345,9 @@ impl Cache {
     fn empty(&self, keep: impl Fn(SizeClass, Magazine) -> bool) {
         for index in 0..SizeClass::SMALL {
             let class = SizeClass::from_index(index);
+            if HARDENED {
+                self.empty_quarantine(class);
+            }
             // No magazine comes without one.
             if self.exchanges[index].get() == 0 {
                 invariant!(self.loaded(class).is_none() && self.spare(class).is_none());
@@ -421,7 +441,8 @@ pub(crate) fn parked(mut count: impl FnMut(SizeClass, usize)) {
         for index in 0..SizeClass::SMALL {
             let class = SizeClass::from_index(index);
             let magazines = [cache.loaded(class), cache.spare(class)];
-            count(class, magazines.into_iter().flatten().map(Magazine::len).sum());
+            let cached: usize = magazines.into_iter().flatten().map(Magazine::len).sum();
+            count(class, cached + cache.count_quarantined(class));
         }
         next = cache.next.get();
     }

@@ -45,6 +45,7 @@ fn blocks_in(bytes: usize, class: SizeClass) -> usize {
 /// # Safety
 /// `spare` is the caller's and empty.
 pub(crate) unsafe fn take_full(class: SizeClass, spare: Option<Magazine>) -> Option<Magazine> {
+    invariant!(spare.is_none_or(Magazine::is_empty));
     let mut depot = DEPOTS[class.index()].lock();
     let Some(full) = depot.full.pop() else {
         depot.low = 0;
@@ -78,6 +79,7 @@ pub(crate) unsafe fn take_full(class: SizeClass, spare: Option<Magazine>) -> Opt
 /// The magazine is the caller's and not empty.
 #[must_use]
 pub(crate) unsafe fn give_full(class: SizeClass, full: Magazine) -> bool {
+    invariant!(!full.is_empty());
     let mut depot = DEPOTS[class.index()].lock();
     depot.limit = depot.limit.max(blocks_in(DEPOT_BYTES_MIN, class));
     if depot.blocks + full.len() > depot.limit {

@@ -17,31 +17,34 @@ use core::ptr::{self, NonNull};
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{
-    GRANULES, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HUGE_PAGES_FROM, HugePages, PAGE_MIN, SEGMENT,
+    GRANULES, HARDENED, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HUGE_PAGES_FROM, HugePages, PAGE_MIN,
+    SEGMENT,
 };
+use crate::heap::huge_mapping::{is_scarce, map_aligned, map_aligned_to_measure, roomy};
 use crate::heap::segment::Segment;
 use crate::heap::settings::settings;
-use crate::heap::{fault, round, segments};
+use crate::heap::{directory, fault, hardened, round, segments};
 use crate::vm::release::release;
 use crate::vm::{Errno, Lock, page_size, platform, sys};
-
 use static_assertions::const_assert;
 
 /// What stands at the multiple of a segment below the data.
 #[derive(Debug)]
 #[repr(C)]
-struct Header {
+pub(super) struct Header {
     /// In the place of a segment's kinds: every one says huge.
     kind: [u8; GRANULES],
     /// The mapping.
-    start: *mut u8,
-    mapped: usize,
+    pub(super) start: *mut u8,
+    pub(super) mapped: usize,
     /// From this header to the data.
-    offset: usize,
+    pub(super) offset: usize,
     /// Bytes in use, a multiple of the page size: what counts against the memory limit.
-    size: usize,
+    pub(super) size: usize,
     /// Bytes of data from the first on that may not read as zero.
-    dirty: usize,
+    pub(super) dirty: usize,
+    /// When hardened: bytes that were asked for, zero once the block was freed.
+    pub(super) asked: usize,
 }
 
 const_assert!(size_of::<Header>() <= PAGE_MIN);
@@ -59,7 +62,6 @@ struct Huge {
 // SAFETY: the kept headers belong to the struct, which a lock guards.
 unsafe impl Send for Huge {}
 
-/// Counts of huge blocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
     /// Blocks that callers hold.
@@ -78,9 +80,8 @@ static HUGE: Lock<Huge> = Lock::new(Huge {
     counts: Counts { blocks: 0, bytes: 0, kept: 0, kept_bytes: 0, mapped: 0 },
 });
 
-/// A copy of the bytes in kept blocks, for looks at them without the lock.
+/// The bytes in kept blocks, for looks without the lock.
 static KEPT_BYTES: AtomicUsize = AtomicUsize::new(0);
-
 pub(crate) fn kept_bytes() -> usize {
     KEPT_BYTES.load(Ordering::Relaxed)
 }
@@ -88,9 +89,6 @@ pub(crate) fn kept_bytes() -> usize {
 /// A block of at least `size` bytes aligned to `align`, zero throughout if `zeroed`; null when out of memory.
 pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let Some(len) = align::checked_up(size, page_size()) else { return ptr::null_mut() };
-    if len > LARGEST || align > LARGEST {
-        return ptr::null_mut();
-    }
     if let Some(header) = take_kept(len, align) {
         // SAFETY: the kept block is this function's now.
         let reused = unsafe { reuse(header, size, zeroed) };
@@ -99,15 +97,21 @@ pub(crate) fn alloc(size: usize, align: usize, zeroed: bool) -> *mut u8 {
         }
     }
     // SAFETY: the header was made just now.
-    map(len, align).map_or(ptr::null_mut(), |header| unsafe { data(header) })
+    map(size, align).map_or(ptr::null_mut(), |header| unsafe { data(header) })
 }
 
 /// # Safety
 /// `block` is a huge block that is out, and the caller's.
 pub(crate) unsafe fn free(block: NonNull<u8>) {
+    if !directory::holds(block) {
+        fault::die_of_foreign_block(block.as_ptr());
+    }
     let header = header_of(block);
-    // SAFETY: a block that is out has its header.
-    let size = unsafe { (*header.as_ptr()).size };
+    // SAFETY: the directory knows the header; a block that is out has it.
+    let (start, size) = unsafe { (data(header), (*header.as_ptr()).size) };
+    if start != block.as_ptr() {
+        fault::die_of_inner_pointer(block.as_ptr());
+    }
     let mut huge = HUGE.lock();
     if huge.kept.iter().flatten().any(|&(kept, _)| kept == header) {
         fault::die_of_bad_free(block.as_ptr(), true);
@@ -115,16 +119,10 @@ pub(crate) unsafe fn free(block: NonNull<u8>) {
     huge.counts.blocks -= 1;
     huge.counts.bytes -= size;
     // Without a purger nobody ages what is kept, so it counts as retained.
-    let most = if settings().background_purger() {
-        HUGE_KEPT_BYTES
-    } else {
-        settings().retain().min(HUGE_KEPT_BYTES)
-    };
-    let bound = most + huge.counts.bytes / 8;
+    let retain = if settings().background_purger() { usize::MAX } else { settings().retain() };
+    let bound = retain.min(HUGE_KEPT_BYTES) + huge.counts.bytes / 8;
     let place = huge.kept.iter().position(Option::is_none);
-    if let Some(place) = place
-        && huge.counts.kept_bytes + size <= bound
-    {
+    if let Some(place) = place.filter(|_| huge.counts.kept_bytes + size <= bound) {
         huge.kept[place] = Some((header, round::current()));
         huge.counts.kept += 1;
         huge.counts.kept_bytes += size;
@@ -184,6 +182,9 @@ pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
 /// Unmaps kept blocks that are older than a round, or all. Returns how many bytes that gave back, and whether blocks
 /// remain.
 pub(crate) fn flush(all: bool) -> (usize, bool) {
+    if HARDENED {
+        return hardened::huge::flush(all);
+    }
     let mut bytes = 0;
     let mut more = false;
     for place in 0..HUGE_KEPT {
@@ -202,6 +203,12 @@ pub(crate) fn flush(all: bool) -> (usize, bool) {
     (bytes, more)
 }
 
+/// When hardened: a block of `size` bytes is not a caller's any more.
+pub(super) fn uncount(size: usize) {
+    let counts = &mut HUGE.lock().counts;
+    (counts.blocks, counts.bytes) = (counts.blocks - 1, counts.bytes - size);
+}
+
 pub(crate) fn counts() -> Counts {
     HUGE.lock().counts
 }
@@ -218,14 +225,14 @@ pub(crate) unsafe fn thaw() {
     unsafe { HUGE.release() };
 }
 
-fn header_of(block: NonNull<u8>) -> NonNull<Header> {
+pub(super) fn header_of(block: NonNull<u8>) -> NonNull<Header> {
     // SAFETY: a block never lies in the first segment of the address space.
     unsafe { NonNull::new_unchecked(Segment::of(block).cast_mut().cast()) }
 }
 
 /// # Safety
 /// The header is valid, here and in the functions below.
-unsafe fn data(header: NonNull<Header>) -> *mut u8 {
+pub(super) unsafe fn data(header: NonNull<Header>) -> *mut u8 {
     // SAFETY: the data lie in the header's mapping.
     unsafe { header.as_ptr().cast::<u8>().add((*header.as_ptr()).offset) }
 }
@@ -324,18 +331,9 @@ unsafe fn advise_growing(header: *mut Header, old: usize, new: usize) {
     }
 }
 
-/// Whether mappings are made to measure: what is mapped and not touched counts for something.
-fn is_scarce() -> bool {
-    settings().is_commit_strict() || sys::address_space_limit().is_some() || sys::data_limit().is_some()
-}
-
-/// How long a mapping for `len` bytes of data at `offset` should be, room included; none where that overflows.
-fn roomy(offset: usize, len: usize) -> Option<usize> {
-    len.checked_mul(2)?.checked_add(offset)
-}
-
 /// Makes a mapping with a header.
-fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
+pub(super) fn map(size: usize, align: usize) -> Option<NonNull<Header>> {
+    let len = align::checked_up(size, page_size()).filter(|len| *len <= LARGEST && align <= LARGEST)?;
     // Between the header and the data: a page, or what the alignment asks for. Data that are aligned to a segment or
     // more have their header a whole segment before them.
     let offset = align.clamp(page_size(), SEGMENT);
@@ -343,13 +341,14 @@ fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
         return None;
     }
     let mapped = roomy(offset, len)
-        .filter(|_| !is_scarce())
+        .filter(|_| !HARDENED && !is_scarce())
         .and_then(|total| map_aligned(total, offset, align))
         .or_else(|| map_aligned_to_measure(len.checked_add(offset)?, offset, align));
     let Some((start, mapped, header)) = mapped else {
         segments::uncharge(len);
         return None;
     };
+    let header = header.cast::<Header>();
     // SAFETY: the header lies in the mapping, which is this function's.
     unsafe {
         Segment::mark_huge(header.cast());
@@ -360,56 +359,12 @@ fn map(len: usize, align: usize) -> Option<NonNull<Header>> {
             platform::advise_huge_pages(start, mapped);
         }
     }
+    directory::add(header.cast());
     let mut huge = HUGE.lock();
     huge.counts.blocks += 1;
     huge.counts.bytes += len;
     huge.counts.mapped += mapped;
     NonNull::new(header)
-}
-
-/// Maps `total` bytes or more from a header on, which lies at a multiple of a segment and `offset` bytes before a multiple
-/// of `align`. Returns the mapping and the header.
-fn map_aligned(total: usize, offset: usize, align: usize) -> Option<(*mut u8, usize, *mut Header)> {
-    let align = align.max(SEGMENT);
-    let len = total.checked_add(align)?;
-    let start = sys::map_zeroed(len).ok()?.as_ptr();
-    Some((start, len, header_in(start, offset, align)?))
-}
-
-/// The same to measure: a page more than `total` is neither charged nor kept from others.
-fn map_aligned_to_measure(
-    total: usize,
-    offset: usize,
-    align: usize,
-) -> Option<(*mut u8, usize, *mut Header)> {
-    let align = align.max(SEGMENT);
-    let reserved = total.checked_add(align)?;
-    let start = sys::reserve(reserved).ok()?.as_ptr();
-    let header = header_in(start, offset, align)?;
-    let before = header.addr() - start.addr();
-    let behind = reserved - before - total;
-    // SAFETY: all three parts lie in the reservation, which is this function's.
-    unsafe {
-        if before > 0 {
-            release(start, before);
-        }
-        if behind > 0 {
-            release(header.cast::<u8>().add(total), behind);
-        }
-        if sys::commit(header.cast(), total).is_err() {
-            release(header.cast(), total);
-            return None;
-        }
-    }
-    Some((header.cast(), total, header))
-}
-
-/// Where the header goes in a mapping that is longer than needed by `align`.
-fn header_in(start: *mut u8, offset: usize, align: usize) -> Option<*mut Header> {
-    // For alignments of a segment and more it is the data that must be aligned, and the header a segment before them.
-    let lead = if offset == SEGMENT { SEGMENT } else { 0 };
-    let aligned = align::checked_up(start.addr().checked_add(lead)?, align)?;
-    Some(start.with_addr(aligned - lead).cast())
 }
 
 /// Enlarges the mapping to room for `len` bytes, moving its pages if need be. None, and nothing is changed, when that
@@ -460,6 +415,8 @@ unsafe fn enlarge(header: NonNull<Header>, len: usize) -> Option<NonNull<Header>
         if before > 0 {
             release(start, before);
         }
+        directory::remove(from);
+        directory::add(target.as_ptr());
         let moved = target.cast::<Header>();
         (*moved.as_ptr()).start = target.as_ptr();
         (*moved.as_ptr()).mapped = want;
@@ -477,9 +434,10 @@ fn remap_counts(old: usize, new: usize) {
 ///
 /// # Safety
 /// The block is the caller's, who is done with it.
-unsafe fn unmap(header: NonNull<Header>) -> usize {
+pub(super) unsafe fn unmap(header: NonNull<Header>) -> usize {
     // SAFETY: passed on to the caller.
     let &Header { start, mapped, size, dirty, .. } = unsafe { header.as_ref() };
+    directory::remove(header.as_ptr().cast());
     // SAFETY: the mapping is the block's.
     unsafe { release(start, mapped) };
     segments::uncharge(size);

@@ -152,7 +152,7 @@ impl Magazine {
     /// # Safety
     /// The magazine is the caller's for as long as the slice lives.
     pub(crate) unsafe fn blocks<'a>(self) -> &'a [Slot] {
-        // SAFETY: the slots from the floor's next to the top were written by pushes.
+        // SAFETY: the slots from the floor's next to the top were written by `push` or `fill`.
         unsafe { core::slice::from_raw_parts(self.base().add(self.floor() + 1), self.len()) }
     }
 

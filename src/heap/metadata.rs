@@ -46,7 +46,7 @@ pub(crate) struct Usage {
     pub(crate) chunks: usize,
 }
 
-/// An empty magazine of `class`, or none when out of memory.
+/// An empty magazine for `capacity` blocks, or none when out of memory.
 pub(crate) fn take_magazine(capacity: usize) -> Option<Magazine> {
     let mut metadata = METADATA.lock();
     let base = match metadata.pool.pop() {

@@ -2,19 +2,20 @@
 //!
 //! A shelf is a few places that threads take blocks from and put blocks into with one atomic exchange, so that the
 //! cost of a block that is freed and allocated again does not depend on its size. It is shared between threads: work
-//! on a block of this size hides the exchange, and the purger sees what an idle thread left behind. All shelves together
-//! hold a bounded part of the heap: what lies on one is of no use to the other classes.
+//! on a block of this size hides the exchange, and the purger sees what an idle thread left behind. When a
+//! run is asked for, all shelves together hold a bounded part of the heap: what lies on one is of no use to the other classes.
 
 use core::ptr::{self, NonNull};
 
 use crate::base::padded::Padded;
 use crate::base::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use crate::config::{MIDDLE_KEPT, MIDDLE_KEPT_BYTES, MIDDLE_KEPT_LEAST, MIDDLE_KEPT_SHARE};
+use crate::config::{HARDENED, MIDDLE_KEPT, MIDDLE_KEPT_BYTES, MIDDLE_KEPT_LEAST, MIDDLE_KEPT_SHARE};
 use crate::heap::segment::{Kind, Run, Segment};
 use crate::heap::segments::{SEGMENTS, Segments};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
-use crate::heap::{fault, segments};
+use crate::heap::{fault, hardened, purge, segments};
+use crate::vm::sys;
 
 #[derive(Debug)]
 struct Shelf {
@@ -22,7 +23,12 @@ struct Shelf {
     places: [AtomicPtr<u8>; MIDDLE_KEPT],
     /// A block was put here since the purger's last round.
     used: AtomicBool,
+    /// When hardened: how many blocks were put here, each into the next place.
+    turn: AtomicUsize,
 }
+
+/// Blocks that must lie on a shelf before one is used again when hardened.
+const QUARANTINED: usize = 2;
 
 const MIDDLE: usize = SizeClass::COUNT - SizeClass::SMALL;
 
@@ -30,6 +36,7 @@ static SHELVES: [Padded<Shelf>; MIDDLE] = [const {
     Padded(Shelf {
         places: [const { AtomicPtr::new(ptr::null_mut()) }; MIDDLE_KEPT],
         used: AtomicBool::new(false),
+        turn: AtomicUsize::new(0),
     })
 }; MIDDLE];
 
@@ -42,6 +49,7 @@ fn shelf(class: SizeClass) -> (&'static Shelf, &'static [AtomicPtr<u8>]) {
         // Nobody ages what lies here: all shelves together hold half of what may be retained.
         (settings.retain() / (2 * MIDDLE) / class.size()).min(MIDDLE_KEPT)
     };
+    let places = if HARDENED { places.max(QUARANTINED) } else { places };
     (shelf, &shelf.places[..places])
 }
 
@@ -70,6 +78,13 @@ pub(crate) fn alloc_zeroed(class: SizeClass, len: usize) -> *mut u8 {
 /// `block` is a block of `class` that is out, and the caller's.
 pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
     let (shelf, places) = shelf(class);
+    if HARDENED {
+        if let Some(oldest) = shelf.put_in_turn(places, block) {
+            // SAFETY: a block that lay on the shelf belongs to who took it.
+            unsafe { take_home(class, oldest.as_ptr()) };
+        }
+        return;
+    }
     for place in places {
         // Relaxed look first: a failed exchange would still fetch the line for writing.
         // What was written to the block is seen by who takes it; for the rest of the order see `purge::note_work`.
@@ -87,14 +102,19 @@ pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
 }
 
 /// Before a run is taken: sends blocks home from the shelves, class by class in turn, as long as all together hold too
-/// much. What lay there when the sizes changed makes room for what is asked for now.
+/// much. What lay there when the sizes changed makes room for what is asked for now. (Without a purger the shelves are
+/// short.)
 fn shed() {
     static TURN: AtomicUsize = AtomicUsize::new(0);
+    if !settings().background_purger() {
+        return;
+    }
     let bound = (segments::in_use() / MIDDLE_KEPT_SHARE).max(MIDDLE_KEPT_LEAST);
-    let classes = (SizeClass::SMALL..SizeClass::COUNT).map(SizeClass::from_index);
-    let mut held: usize = classes.map(|class| kept(class) * class.size()).sum();
-    let turns = if held > bound { MIDDLE } else { 0 };
-    for _ in 0..turns {
+    let mut held = held();
+    if held <= bound {
+        return;
+    }
+    for _ in 0..MIDDLE {
         let turn = TURN.fetch_add(1, Ordering::Relaxed) % MIDDLE;
         let class = SizeClass::from_index(SizeClass::SMALL + turn);
         while held > bound
@@ -105,6 +125,16 @@ fn shed() {
             unsafe { take_home(class, block.as_ptr()) };
         }
     }
+    purge::note_dirt();
+}
+
+/// Bytes on all shelves.
+fn held() -> usize {
+    let bytes = |(index, shelf): (usize, &Padded<Shelf>)| {
+        let blocks = shelf.places.iter().filter(|place| !place.load(Ordering::Relaxed).is_null()).count();
+        blocks * SizeClass::from_index(SizeClass::SMALL + index).size()
+    };
+    SHELVES.iter().enumerate().map(bytes).sum()
 }
 
 /// Makes a block of `old` one of `new` where it is; false, and nothing is changed, when there is no room behind it.
@@ -167,7 +197,27 @@ fn take_from(places: &[AtomicPtr<u8>]) -> Option<NonNull<u8>> {
     })
 }
 
-fn take_run(class: SizeClass) -> Option<Run> {
+/// When hardened: the block that has been on the shelf longest, if another stays there. So none is used again before
+/// another was freed.
+pub(super) fn take_from_quarantine(class: SizeClass) -> Option<NonNull<u8>> {
+    if kept(class) < QUARANTINED {
+        return None;
+    }
+    let (shelf, places) = shelf(class);
+    let (newer, older) = places.split_at(shelf.turn.load(Ordering::Relaxed) % places.len());
+    take_from(older).or_else(|| take_from(newer))
+}
+
+impl Shelf {
+    /// When hardened: puts a block into the place of the one that has been there longest, which is the caller's then.
+    fn put_in_turn(&self, places: &[AtomicPtr<u8>], block: NonNull<u8>) -> Option<NonNull<u8>> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % places.len();
+        self.used.store(true, Ordering::Relaxed);
+        NonNull::new(places[turn].swap(block.as_ptr(), Ordering::SeqCst))
+    }
+}
+
+pub(super) fn take_run(class: SizeClass) -> Option<Run> {
     shed();
     let mut segments = SEGMENTS.lock();
     let run = segments.take(class.granules())?;
@@ -184,11 +234,17 @@ unsafe fn take_home(class: SizeClass, block: *mut u8) {
     let run = Run::at(block, class.granules());
     // SAFETY: passed on to the caller.
     unsafe {
-        let kind = NonNull::new(block).map(|block| Segment::kind_at(block));
+        let kind = NonNull::new(block).map(Segment::kind_at);
         if kind != Some(Kind::Class(class)) {
             fault::die_of_bad_free(block, kind == Some(Kind::None));
         }
-        run.mark_dirty(class.size());
+        if !HARDENED {
+            run.mark_dirty(class.size());
+        } else if !hardened::middle::release(run, class) {
+            // The process has too many mappings: the run stays out, without access and without memory.
+            let _ = sys::purge(block, run.len());
+            return;
+        }
         let mut segments = SEGMENTS.lock();
         *segments.out_of(class) -= 1;
         segments.give(run);

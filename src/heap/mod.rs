@@ -3,7 +3,7 @@
 //! Memory moves down and up one stair. An allocation of a small size (up to 32 KiB):
 //!
 //! 1. The thread's loaded magazine of the class: pop a pointer. *Costs a handful of instructions.*
-//! 2. It is empty: change places with the spare. *Once in up to 62 allocations.*
+//! 2. It is empty: change places with the spare. *Once in up to 61 allocations.*
 //! 3. Both are: exchange the spare for a full one at the depot. *One lock for a magazine's worth.*
 //! 4. The depot has none: take blocks from a slab, in the order of their addresses. *One lock and a bitmap.*
 //! 5. No slab has a free block: take a run of granules from a segment and make a slab. *One lock for 64 KiB.*
@@ -29,8 +29,11 @@
 
 mod cache;
 mod depot;
+mod directory;
 mod fault;
+mod hardened;
 mod huge;
+mod huge_mapping;
 mod magazine;
 mod metadata;
 mod middle;
@@ -49,5 +52,5 @@ pub(crate) mod usage;
 
 pub use cache::Cache;
 pub use magazine::{EMPTY_MAGAZINE, EmptyMagazine};
-pub use route::usable_size;
 pub(crate) use route::usable_size_of_layout;
+pub use route::{askable_size, check_size, check_write, usable_size};

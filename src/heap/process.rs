@@ -7,8 +7,9 @@ use core::ffi::c_void;
 use core::ptr;
 
 use crate::base::sync::{AtomicU32, AtomicUsize, Ordering};
-use crate::config::Options;
+use crate::config::{HARDENED, Options};
 use crate::heap::cache::{self, Cache};
+use crate::heap::hardened::secret;
 use crate::heap::segments::SEGMENTS;
 use crate::heap::settings::settings;
 use crate::heap::{depot, huge, metadata, purge, slab_class};
@@ -45,6 +46,9 @@ fn start_slowly(options: &Options) {
         return;
     }
     settings().set(options);
+    if HARDENED {
+        secret::set();
+    }
     if let Ok(key) = ExitKey::new(on_thread_exit) {
         EXIT_KEY.store(key.into_raw() as usize, Ordering::Relaxed);
     }

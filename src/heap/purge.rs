@@ -47,6 +47,9 @@ const WORTH_A_THREAD: usize = 8 << 20;
 static EARLY_AT: AtomicUsize = AtomicUsize::new(EARLY_GROWTH);
 const EARLY_GROWTH: usize = 16 << 20;
 
+/// One part in so many of the time between rounds passes in any case.
+const EARLIEST_SHARE: u32 = 8;
+
 /// Not zero when a round is to come early. The thread sleeps on this word between rounds.
 static HURRY: AtomicU32 = AtomicU32::new(0);
 
@@ -72,6 +75,14 @@ pub(crate) fn given_back() -> u64 {
 /// no lock held.
 #[inline]
 pub(crate) fn note_work() {
+    note_dirt();
+    if THREAD.load(Ordering::Relaxed) == REFUSED || !settings().background_purger() {
+        run_round_if_due();
+    }
+}
+
+/// The same where an allocation brought something home: it runs no round.
+pub(crate) fn note_dirt() {
     if !FREED.load(Ordering::Relaxed) {
         FREED.store(true, Ordering::Relaxed);
     }
@@ -82,9 +93,6 @@ pub(crate) fn note_work() {
         if THREAD.load(Ordering::Relaxed) == STARTED {
             platform::wake_one(&WORK);
         }
-    }
-    if THREAD.load(Ordering::Relaxed) == REFUSED || !settings().background_purger() {
-        run_round_if_due();
     }
 }
 
@@ -146,15 +154,20 @@ pub(crate) fn take_turn() {
     }
 }
 
-/// Until the next round is due.
+/// Until the next round is due. An early one waits for a part of the time too: what was freed just now is not old after
+/// two rounds, and blocks that come and go by the hundred megabytes would let one follow the other.
 fn sleep(ms: u32) {
-    let until = platform::now_ms() + u64::from(ms);
-    while HURRY.swap(0, Ordering::Relaxed) == 0 {
+    let begin = platform::now_ms();
+    let (earliest, latest) = (begin + u64::from(ms / EARLIEST_SHARE), begin + u64::from(ms));
+    let deaf = AtomicU32::new(0);
+    loop {
         let now = platform::now_ms();
-        if now >= until {
+        let is_early = now < earliest;
+        if now >= latest || !is_early && HURRY.swap(0, Ordering::Relaxed) != 0 {
             return;
         }
-        platform::wait(&HURRY, 0, Some((until - now) as u32));
+        let (word, until) = if is_early { (&deaf, earliest) } else { (&HURRY, latest) };
+        platform::wait(word, 0, Some((until - now) as u32));
     }
 }
 

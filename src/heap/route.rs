@@ -5,12 +5,12 @@
 use core::ptr::{self, NonNull};
 
 use crate::base::align;
-use crate::config::{GRANULE, MIDDLE_MAX, Options, SMALL_MAX};
+use crate::config::{GRANULE, HARDENED, MIDDLE_MAX, Options, SMALL_MAX};
 use crate::heap::cache::{Cache, unmark};
 use crate::heap::magazine::{FRESH, FRESH_WITHIN};
 use crate::heap::segment::{Kind, Segment};
 use crate::heap::size_class::{INLINE_MAX, LINEAR_MAX, SizeClass};
-use crate::heap::{fault, huge, middle, process, purge};
+use crate::heap::{fault, hardened, huge, middle, process, purge};
 use crate::vm::{KeepErrno, page_size};
 
 /// What C's `malloc` promises.
@@ -18,7 +18,7 @@ const MALLOC_ALIGN: usize = 16;
 
 /// Where blocks of a layout come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Route {
+pub(super) enum Route {
     Small(SizeClass),
     Middle(SizeClass),
     Huge,
@@ -38,6 +38,9 @@ fn route(size: usize, align: usize) -> Route {
 
 /// Bytes that a block of this layout really has.
 pub(crate) fn usable_size_of_layout(size: usize, align: usize) -> usize {
+    if HARDENED {
+        return size;
+    }
     match route(size, align) {
         Route::Small(class) | Route::Middle(class) => class.size(),
         Route::Huge => align::up(size, page_size()),
@@ -50,13 +53,45 @@ pub(crate) fn usable_size_of_layout(size: usize, align: usize) -> usize {
 /// `block` was allocated by this heap and has not been freed.
 #[must_use]
 pub unsafe fn usable_size(block: NonNull<u8>) -> usize {
-    // SAFETY: passed on to the caller.
-    match unsafe { Segment::kind_at(block) } {
+    if HARDENED {
+        // SAFETY: passed on to the caller.
+        return unsafe { hardened::usable_size(block) };
+    }
+    match Segment::kind_at(block) {
         Kind::Class(class) => class.size(),
-        // SAFETY: as above.
+        // SAFETY: passed on to the caller.
         Kind::Huge => unsafe { huge::usable_size(block) },
         Kind::None => fault::die_of_foreign_block(block.as_ptr()),
     }
+}
+
+/// When hardened: ends the process with one line unless the block was asked for with `size` bytes.
+///
+/// # Safety
+/// As for [`usable_size`].
+#[inline]
+pub unsafe fn check_size(block: NonNull<u8>, size: usize) {
+    // SAFETY: passed on to the caller.
+    if HARDENED && unsafe { hardened::usable_size(block) } != size {
+        fault::die_of_bad_free(block.as_ptr(), false);
+    }
+}
+
+/// When hardened: ends the process with one line if `len` bytes from `start` on begin in this heap's memory, and do not
+/// lie in one block that is out. For those who copy.
+#[inline]
+pub fn check_write(start: NonNull<u8>, len: usize) {
+    if HARDENED {
+        hardened::bounds::check_write(start, len);
+    }
+}
+
+/// What to ask [`Cache::alloc`] for where a caller wants `size` bytes, none perhaps: one byte in the place of none, but
+/// when hardened, where a block of no bytes is an address that nothing can be read from or written to, aligned to 16.
+#[inline(always)]
+#[must_use]
+pub const fn askable_size(size: usize) -> usize {
+    if HARDENED || size > 0 { size } else { 1 }
 }
 
 impl Cache {
@@ -83,10 +118,14 @@ impl Cache {
     /// first allocation.
     ///
     /// # Safety
-    /// The calling thread owns the cache. `size` is at least 1 and `align` a power of two, and `size` rounded up to a
+    /// The calling thread owns the cache. `size` is one that [`askable_size`] gives and `align` a power of two, and `size` rounded up to a
     /// multiple of it is at most `isize::MAX`.
     #[inline(always)]
     pub unsafe fn alloc(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
+        if HARDENED {
+            // SAFETY: passed on to the caller.
+            return unsafe { self.alloc_checked(options, size, align) };
+        }
         let rounded = align::up(size, align);
         if rounded <= INLINE_MAX {
             return self.pop(options, SizeClass::of_inline(rounded));
@@ -100,6 +139,10 @@ impl Cache {
     /// As for [`Cache::alloc`].
     #[inline(always)]
     pub unsafe fn alloc_zeroed(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
+        if HARDENED {
+            // SAFETY: passed on to the caller.
+            return unsafe { self.alloc_checked(options, size, align) };
+        }
         let rounded = align::up(size, align);
         if rounded > INLINE_MAX {
             return self.alloc_large(options, size, align, true);
@@ -138,6 +181,10 @@ impl Cache {
     /// `size` differs by no more than the usable size allows; it has not been freed, and is not used any more.
     #[inline(always)]
     pub unsafe fn free(&self, options: &Options, block: NonNull<u8>, size: usize, align: usize) {
+        if HARDENED {
+            // SAFETY: passed on to the caller.
+            return unsafe { self.free_checked(options, block, Some(size)) };
+        }
         let rounded = align::up(size, align);
         // SAFETY: passed on to the caller; the route is the one that the block came by.
         unsafe {
@@ -172,6 +219,9 @@ impl Cache {
     #[inline(always)]
     #[must_use]
     pub unsafe fn free_unsized_if_cached(&self, block: NonNull<u8>) -> bool {
+        if HARDENED {
+            return false;
+        }
         // SAFETY: passed on to the caller.
         unsafe {
             Segment::small_class_at(block).is_some_and(|class| self.push_if_room(class, block.as_ptr()))
@@ -184,6 +234,10 @@ impl Cache {
     /// The calling thread owns the cache. `block` came from this heap, has not been freed, and is not used any more.
     #[inline(never)]
     pub unsafe fn free_unsized(&self, options: &Options, block: NonNull<u8>) {
+        if HARDENED {
+            // SAFETY: passed on to the caller.
+            return unsafe { self.free_checked(options, block, None) };
+        }
         let _errno = KeepErrno::new();
         // SAFETY: passed on to the caller.
         unsafe {
@@ -191,7 +245,8 @@ impl Cache {
                 Kind::Class(class) if class.index() < SizeClass::SMALL => {
                     self.push(options, class, block.as_ptr());
                 }
-                Kind::Class(class) => middle::free(class, block),
+                Kind::Class(class) if Segment::is_start_of_run(block) => middle::free(class, block),
+                Kind::Class(_) => fault::die_of_inner_pointer(block.as_ptr()),
                 Kind::Huge => huge::free(block),
                 Kind::None => fault::die_of_foreign_block(block.as_ptr()),
             }
@@ -216,6 +271,9 @@ impl Cache {
         let (old_rounded, new_rounded) = (align::up(size, align), align::up(new_size, align));
         // SAFETY: passed on to the caller.
         unsafe {
+            if HARDENED {
+                return self.realloc_checked(options, block, Some(size), align, new_size);
+            }
             let resized = if old_rounded <= INLINE_MAX && new_rounded <= INLINE_MAX {
                 let is_same = SizeClass::of_inline(old_rounded) == SizeClass::of_inline(new_rounded);
                 if is_same { block.as_ptr() } else { ptr::null_mut() }
@@ -249,6 +307,9 @@ impl Cache {
     ) -> *mut u8 {
         // SAFETY: passed on to the caller.
         unsafe {
+            if HARDENED {
+                return self.realloc_checked(options, block, None, align, new_size);
+            }
             let from = match Segment::kind_at(block) {
                 Kind::Class(class) if class.index() < SizeClass::SMALL => Route::Small(class),
                 Kind::Class(class) => Route::Middle(class),
@@ -301,7 +362,7 @@ unsafe fn clear(block: NonNull<u8>, size: usize, mark: usize) {
 }
 
 /// Runs `alloc` for a block that is no part of a slab, again if need be after kept memory was given back.
-fn alloc_unsplit(options: &Options, alloc: impl Fn() -> *mut u8) -> *mut u8 {
+pub(super) fn alloc_unsplit(options: &Options, alloc: impl Fn() -> *mut u8) -> *mut u8 {
     process::start(options);
     let block = purge::retry_after_reclaim(|| NonNull::new(alloc()));
     purge::note_growth();

@@ -8,13 +8,15 @@
 //! The lock of the collection ([`super::segments`]) guards a header, but for what belongs to the owner of a run: its
 //! granules' `kind` and `back`, their `dirty` pages, the descriptor and the bitmap of the slab in it.
 
+use core::mem::offset_of;
 use core::ptr::NonNull;
 
 use static_assertions::const_assert;
 
 use crate::base::bitmap::{Bitmap, ones};
-use crate::base::sync::{AtomicBool, AtomicU8, AtomicU16, Ordering};
-use crate::config::{GRANULE, GRANULES, HugePages, SEGMENT};
+use crate::base::sync::{AtomicBool, AtomicU8, AtomicU16, AtomicUsize, Ordering};
+use crate::config::{GRANULE, GRANULES, HARDENED, HugePages, SEGMENT, SEGMENT_GAP, SLAB_BLOCKS_MAX};
+use crate::heap::directory;
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::slab::{Slab, WORDS};
@@ -54,6 +56,23 @@ pub(crate) struct Segment {
     /// The descriptor of the slab that begins in a granule, and its bitmap: the owner's of the run.
     slabs: [Slab; GRANULES],
     bits: [[u64; WORDS]; GRANULES],
+    /// When hardened: what is known about the middle block in the run that begins in a granule: its owner's.
+    placed: [Placed; if HARDENED { GRANULES } else { 0 }],
+    /// When hardened: a byte for each block of the slab that begins in a granule, see `hardened::small`. Written by the
+    /// block's owner, and before any block of the slab is out.
+    states: [[AtomicU8; if HARDENED { SLAB_BLOCKS_MAX } else { 0 }]; GRANULES],
+}
+
+/// What is known about a middle block when hardened. Addresses in bytes, zero for none.
+#[derive(Debug)]
+pub(crate) struct Placed {
+    /// The block that is out, and how many bytes were asked for.
+    pub(crate) block: AtomicUsize,
+    pub(crate) size: AtomicUsize,
+    /// The block that was freed last.
+    pub(crate) freed: AtomicUsize,
+    /// What lies between the run's guards cannot be accessed and has no pages.
+    pub(crate) is_closed: AtomicBool,
 }
 
 /// What the collection knows about a segment, guarded by its lock.
@@ -80,8 +99,12 @@ pub(crate) type Granules = Bitmap<{ GRANULES / 64 }>;
 
 /// Granules that the header takes.
 pub(crate) const HEADER_GRANULES: usize = size_of::<Segment>().div_ceil(GRANULE);
+/// Granules of the header that are in use in every segment: what comes behind is touched block by block.
+pub(crate) const HEADER_GRANULES_TOUCHED: usize = offset_of!(Segment, placed).div_ceil(GRANULE);
+/// Granules before the first that can be handed out.
+pub(crate) const LEAD_GRANULES: usize = HEADER_GRANULES + SEGMENT_GAP;
 /// Granules that can be handed out.
-pub(crate) const USABLE_GRANULES: usize = GRANULES - HEADER_GRANULES;
+pub(crate) const USABLE_GRANULES: usize = GRANULES - LEAD_GRANULES;
 
 const_assert!(SizeClass::from_index(SizeClass::COUNT - 1).granules() * 2 <= USABLE_GRANULES);
 const_assert!(SizeClass::COUNT + 1 < KIND_HUGE as usize);
@@ -101,42 +124,43 @@ impl Segment {
         ptr.as_ptr().map_addr(|addr| (addr - 1) & !(SEGMENT - 1)).cast()
     }
 
-    /// The byte that says what the block at `ptr` is part of.
-    ///
-    /// # Safety
-    /// `ptr` is a block of this heap.
+    /// The byte that says what the address at `ptr` is part of, whatever pointer that is.
     #[inline(always)]
-    unsafe fn kind_byte_at(ptr: NonNull<u8>) -> u8 {
+    fn kind_byte_at(ptr: NonNull<u8>) -> u8 {
+        if !directory::holds(ptr) {
+            return KIND_NONE;
+        }
         let granule = (ptr.addr().get() % SEGMENT) / GRANULE;
-        // SAFETY: a block's header is mapped as long as the block is out. Relaxed: whoever has the block has
-        // synchronised with its allocation, and the byte was written before that.
+        // SAFETY: the directory knows the header, so it is mapped, unless another thread gives the segment up just now:
+        // then no block in it is out, and the pointer is none of a correct program's. Relaxed: whoever has the block
+        // has synchronised with its allocation, and the byte was written before that.
         let kinds = unsafe { (&raw const (*Segment::of(ptr)).kind).as_ref_unchecked() };
         kinds[granule].load(Ordering::Relaxed)
     }
 
-    /// What the block at `ptr` is part of.
-    ///
-    /// # Safety
-    /// `ptr` is a block of this heap.
+    /// What the address at `ptr` is part of, whatever pointer that is.
     #[inline]
-    pub(crate) unsafe fn kind_at(ptr: NonNull<u8>) -> Kind {
-        // SAFETY: passed on to the caller.
-        match unsafe { Segment::kind_byte_at(ptr) } {
+    pub(crate) fn kind_at(ptr: NonNull<u8>) -> Kind {
+        match Segment::kind_byte_at(ptr) {
             KIND_NONE => Kind::None,
             KIND_HUGE => Kind::Huge,
             class => Kind::Class(SizeClass::from_index(class as usize - 1)),
         }
     }
 
-    /// The class of a small block; none for any other: one load and one compare.
-    ///
-    /// # Safety
-    /// `ptr` is a block of this heap.
+    /// The class of a small block; none for any other pointer: two loads.
     #[inline(always)]
-    pub(crate) unsafe fn small_class_at(ptr: NonNull<u8>) -> Option<SizeClass> {
-        // SAFETY: passed on to the caller.
-        let index = usize::from(unsafe { Segment::kind_byte_at(ptr) }.wrapping_sub(1));
+    pub(crate) fn small_class_at(ptr: NonNull<u8>) -> Option<SizeClass> {
+        let index = usize::from(Segment::kind_byte_at(ptr).wrapping_sub(1));
         (index < SizeClass::SMALL).then(|| SizeClass::from_index(index))
+    }
+
+    /// Whether a middle block begins at `ptr`, an address in one.
+    pub(crate) fn is_start_of_run(ptr: NonNull<u8>) -> bool {
+        let granule = (ptr.addr().get() % SEGMENT) / GRANULE;
+        // SAFETY: the header is mapped, as an address in it has a kind.
+        let back = unsafe { (&raw const (*Segment::of(ptr)).back[granule]).as_ref_unchecked() };
+        ptr.addr().get().is_multiple_of(GRANULE) && back.load(Ordering::Relaxed) == 0
     }
 
     /// Marks a header that stands for one huge block.
@@ -189,6 +213,54 @@ impl Segment {
             let back = (&raw const (*segment).back[granule]).as_ref_unchecked().load(Ordering::Relaxed);
             &raw mut (*segment).slabs[granule - back as usize]
         }
+    }
+
+    /// The state byte of a small block when hardened; none when no block of the slab begins at `block`.
+    ///
+    /// # Safety
+    /// `block` is an address in a slab of `class`.
+    #[inline(always)]
+    pub(crate) unsafe fn state_of<'a>(block: NonNull<u8>, class: SizeClass) -> Option<&'a AtomicU8> {
+        let segment = block.as_ptr().map_addr(|addr| addr & !(SEGMENT - 1)).cast::<Segment>();
+        let granule = (block.addr().get() % SEGMENT) / GRANULE;
+        // SAFETY: the header is mapped, as the caller knows of a slab in it; `granule < GRANULES`.
+        let (backs, states) = unsafe {
+            (
+                (&raw const (*segment).back).as_ref_unchecked(),
+                (&raw const (*segment).states).as_ref_unchecked(),
+            )
+        };
+        let first = granule - usize::from(backs[granule].load(Ordering::Relaxed));
+        let offset = block.addr().get() % SEGMENT - first * GRANULE;
+        let index = class.block_at(offset);
+        if index * class.small_size() == offset { states[first].get(index) } else { None }
+    }
+
+    /// Bytes from the slab's first block to an address in it.
+    ///
+    /// # Safety
+    /// `ptr` is an address in a slab.
+    pub(crate) unsafe fn offset_in_slab(ptr: NonNull<u8>) -> usize {
+        ptr.addr().get() - Segment::start_of_run(ptr).addr()
+    }
+
+    /// Where the run of the middle block, or the slab, at `ptr` begins.
+    pub(crate) fn start_of_run(ptr: NonNull<u8>) -> *mut u8 {
+        let granule = (ptr.addr().get() % SEGMENT) / GRANULE;
+        // SAFETY: the header is mapped, as an address in it has a kind.
+        let back = unsafe { (&raw const (*Segment::of(ptr)).back[granule]).as_ref_unchecked() };
+        let back = usize::from(back.load(Ordering::Relaxed)) * GRANULE;
+        ptr.as_ptr().map_addr(|addr| addr / GRANULE * GRANULE - back)
+    }
+
+    /// What is known about the middle block in the run at `base`, when hardened.
+    ///
+    /// # Safety
+    /// A run begins at `base`.
+    pub(crate) unsafe fn placed_at<'a>(base: *mut u8) -> &'a Placed {
+        let segment = base.map_addr(|addr| addr & !(SEGMENT - 1)).cast::<Segment>();
+        // SAFETY: a run's header is mapped, and what stands there is atomic.
+        unsafe { &(&raw const (*segment).placed).as_ref_unchecked()[(base.addr() % SEGMENT) / GRANULE] }
     }
 
     /// Granules of the segment that may hold data, whoever has them.
@@ -253,6 +325,21 @@ impl Run {
         }
     }
 
+    /// Bytes in the run.
+    pub(crate) fn len(self) -> usize {
+        self.len * GRANULE
+    }
+
+    /// When hardened: says that no block of the slab in this run was handed out yet.
+    ///
+    /// # Safety
+    /// The run is the caller's.
+    pub(crate) unsafe fn clear_states(self, blocks: usize) {
+        // SAFETY: the header is mapped as long as the run is somebody's.
+        let states = unsafe { (&raw const (*self.segment.as_ptr()).states).as_ref_unchecked() };
+        states[self.first].iter().take(blocks).for_each(|state| state.store(0, Ordering::Relaxed));
+    }
+
     /// Where the descriptor and the bitmap of a slab in this run go.
     pub(crate) fn slab(self) -> (*mut Slab, *mut u64) {
         let segment = self.segment.as_ptr();
@@ -307,20 +394,25 @@ impl Run {
     /// # Safety
     /// The run is the caller's, and at least `len` bytes long.
     pub(crate) unsafe fn clear(self, len: usize) {
-        let page = page_size();
-        for (i, word) in self.dirty().iter().take(len.div_ceil(GRANULE)).enumerate() {
-            let mut dirty = word.load(Ordering::Relaxed);
-            while dirty != 0 {
-                let first = dirty.trailing_zeros() as usize;
-                let pages = (dirty >> first).trailing_ones() as usize;
-                dirty &= !((ones(pages) << first) as u16);
-                let start = i * GRANULE + first * page;
-                if start < len {
-                    // SAFETY: the bytes lie within the run.
-                    unsafe { self.base().add(start).write_bytes(0, (pages * page).min(len - start)) };
-                }
+        for (start, bytes) in self.dirty_ranges() {
+            if start < len {
+                // SAFETY: the bytes lie within the run.
+                unsafe { self.base().add(start).write_bytes(0, bytes.min(len - start)) };
             }
         }
+    }
+
+    /// The pages that may hold data, in runs: bytes from the base, and how many.
+    pub(crate) fn dirty_ranges(self) -> impl Iterator<Item = (usize, usize)> {
+        self.dirty().iter().enumerate().flat_map(|(i, word)| {
+            let mut dirty = word.load(Ordering::Relaxed);
+            core::iter::from_fn(move || {
+                let first = dirty.trailing_zeros() as usize;
+                let pages = (dirty.checked_shr(first as u32)?).trailing_ones() as usize;
+                dirty &= !((ones(pages) << first) as u16);
+                Some((i * GRANULE + first * page_size(), pages * page_size()))
+            })
+        })
     }
 
     /// Purges the dirty pages; returns how many bytes were given back. Pages that the kernel does not take stay dirty.
@@ -334,7 +426,16 @@ impl Run {
             return 0;
         }
         let pages = self.count_dirty();
-        self.dirty().iter().for_each(|word| word.store(0, Ordering::Relaxed));
+        // SAFETY: passed on to the caller.
+        unsafe { self.mark_clean() };
         pages * page_size()
+    }
+
+    /// Says that every page reads as zero and holds nothing.
+    ///
+    /// # Safety
+    /// As for [`Run::purge`], and it is true.
+    pub(crate) unsafe fn mark_clean(self) {
+        self.dirty().iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 }

@@ -9,8 +9,11 @@ use core::ptr::{self, NonNull};
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{COMMIT_STEP, GRANULE, GRANULES, HUGE_PAGE, HUGE_PAGES_FROM_SEGMENT, HugePages, SEGMENT};
+use crate::heap::directory;
 use crate::heap::region::Regions;
-use crate::heap::segment::{Granules, HEADER_GRANULES, Run, Segment, State, USABLE_GRANULES};
+use crate::heap::segment::{
+    Granules, HEADER_GRANULES, HEADER_GRANULES_TOUCHED, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES,
+};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::vm::release::release;
@@ -245,13 +248,14 @@ impl Segments {
         }
         // SAFETY: the header is committed zero memory, which is a valid header, and this is the only reference.
         let state = unsafe { state(segment) };
-        state.free.fill(HEADER_GRANULES, USABLE_GRANULES, true);
-        state.committed = HEADER_GRANULES;
+        state.free.fill(LEAD_GRANULES, USABLE_GRANULES, true);
+        state.committed = LEAD_GRANULES;
         state.next_all = self.all;
         self.all = segment.as_ptr();
         self.count += 1;
-        self.committed_granules += HEADER_GRANULES;
+        self.committed_granules += LEAD_GRANULES;
         self.link(segment, bucket(state));
+        directory::add(base.as_ptr());
         Some(segment)
     }
 
@@ -296,7 +300,7 @@ impl Segments {
             self.count -= 1;
             self.committed_granules -= state.committed;
         }
-        let all = Run { segment, first: HEADER_GRANULES, len: USABLE_GRANULES };
+        let all = Run { segment, first: LEAD_GRANULES, len: USABLE_GRANULES };
         self.dirty_pages -= all.count_dirty();
         self.publish();
         self.check();
@@ -402,8 +406,9 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
         unsafe {
             segments.remove(segment);
             drop(segments);
+            directory::remove(segment.as_ptr().cast());
             release(segment.as_ptr().cast(), SEGMENT);
-            bytes += HEADER_GRANULES * GRANULE;
+            bytes += HEADER_GRANULES_TOUCHED * GRANULE;
             SEGMENTS.lock().regions.give(segment.as_ptr().cast());
         }
     }

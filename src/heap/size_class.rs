@@ -60,6 +60,12 @@ impl SizeClass {
         (8 + index % 8 + 1) << (index / 8 + 2)
     }
 
+    /// The same for a small class, by a table.
+    #[inline(always)]
+    pub(crate) const fn small_size(self) -> usize {
+        SMALL_SIZES[self.index()] as usize
+    }
+
     /// Granules in a slab (of a small class) or under a block (of a middle class).
     pub(crate) const fn granules(self) -> usize {
         let blocks = if self.index() < SizeClass::SMALL { SLAB_BLOCKS_MIN } else { 1 };
@@ -100,6 +106,16 @@ static INLINE: [u8; INLINE_MAX / 8 + 1] = {
     while i < table.len() {
         table[i] = SizeClass::of(i * 8).index() as u8;
         i += 1;
+    }
+    table
+};
+
+const SMALL_SIZES: [u16; SizeClass::SMALL] = {
+    let mut table = [0; SizeClass::SMALL];
+    let mut index = 0;
+    while index < SizeClass::SMALL {
+        table[index] = SizeClass::from_index(index).size() as u16;
+        index += 1;
     }
     table
 };

@@ -8,7 +8,8 @@ use core::ptr;
 
 use crate::base::align;
 use crate::base::bitmap::ones;
-use crate::config::{PAGE_MIN, SLAB_BLOCKS_MAX};
+use crate::config::{PAGE_MIN, SLAB_BLOCKS_MAX, SLAB_LEAD};
+use crate::heap::fault;
 use crate::heap::magazine::{FRESH, FRESH_WITHIN, MARKS, Slot};
 use crate::heap::size_class::SizeClass;
 use crate::vm::{page_size, sys};
@@ -63,6 +64,8 @@ impl Slab {
             // SAFETY: a slab has at most `WORDS * 64` blocks.
             unsafe { bits.add(word).write(ones((blocks - word * 64).min(64))) };
         }
+        // SAFETY: the first word is one of them.
+        unsafe { *bits &= !ones(SLAB_LEAD) };
         Slab {
             next: ptr::null_mut(),
             prev: ptr::null_mut(),
@@ -78,7 +81,7 @@ impl Slab {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.out as usize == self.class.slab_blocks()
+        self.out as usize == self.class.slab_blocks() - SLAB_LEAD
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -151,7 +154,9 @@ impl Slab {
                 break;
             }
             let index = self.class.block_at(offset);
-            invariant!(index * size == offset);
+            if index * size != offset || !(SLAB_LEAD..self.class.slab_blocks()).contains(&index) {
+                fault::die_of_inner_pointer(block.map_addr(|addr| addr & !MARKS));
+            }
             // SAFETY: the block lies in this slab, so its word is one of the bitmap's.
             let bits = unsafe { &mut *self.bits.add(index / 64) };
             let bit = 1 << (index % 64);
@@ -205,7 +210,7 @@ impl Slab {
             invariant!(bits == 0 || word >= self.hint as usize);
             free += bits.count_ones();
         }
-        invariant!((free + self.out) as usize == self.class.slab_blocks());
+        invariant!((free + self.out) as usize == self.class.slab_blocks() - SLAB_LEAD);
     }
 }
 

@@ -7,7 +7,8 @@
 use core::ptr::{self, NonNull};
 
 use crate::base::padded::Padded;
-use crate::heap::magazine::Slot;
+use crate::config::HARDENED;
+use crate::heap::magazine::{MARKS, Slot};
 use crate::heap::segment::{Run, Segment};
 use crate::heap::segments::SEGMENTS;
 use crate::heap::size_class::SizeClass;
@@ -172,6 +173,9 @@ fn new_slab(class: SizeClass) -> Option<&'static mut Slab> {
     // headers, which stay mapped as long as their slabs live.
     unsafe {
         run.set_class(class);
+        if HARDENED {
+            run.clear_states(class.slab_blocks());
+        }
         slab.write(Slab::new(run.base(), bits, class, run.dirty_pages()));
         Some(&mut *slab)
     }
@@ -234,7 +238,8 @@ impl SlabClass {
         let slab = unsafe { &mut *Segment::slab_of(blocks[0]) };
         let given = if slab.class == self.class { slab.give(blocks) } else { 0 };
         if given == 0 {
-            fault::die_of_bad_free(blocks[0], slab.class == self.class);
+            // A block that comes home from a magazine may still be marked.
+            fault::die_of_bad_free(blocks[0].map_addr(|addr| addr & !MARKS), slab.class == self.class);
         }
         slab.stamp = round::current();
         self.out -= given;

@@ -13,4 +13,6 @@ mod round;
 #[path = "stand_ins.rs"]
 pub(crate) mod stand_ins;
 
-pub(crate) use stand_ins::{fault, huge, metadata, segment, segments, settings, size_class, slab_class};
+pub(crate) use stand_ins::{
+    fault, hardened, huge, metadata, segment, segments, settings, size_class, slab_class,
+};

@@ -96,6 +96,23 @@ pub(crate) mod fault {
     }
 }
 
+pub(crate) mod hardened {
+    pub(crate) mod middle {
+        use crate::heap::segment::Run;
+        use crate::heap::size_class::SizeClass;
+
+        pub(crate) unsafe fn release(_run: Run, _class: SizeClass) -> bool {
+            true
+        }
+    }
+
+    pub(crate) mod secret {
+        pub(crate) fn mix(_value: u64) -> u64 {
+            0
+        }
+    }
+}
+
 pub(crate) mod metadata {
     use crate::heap::magazine::{MAGAZINE_SIZE, Magazine};
 
@@ -126,7 +143,7 @@ pub(crate) mod segment {
     pub(crate) struct Segment;
 
     impl Segment {
-        pub(crate) unsafe fn kind_at(_block: NonNull<u8>) -> Kind {
+        pub(crate) fn kind_at(_block: NonNull<u8>) -> Kind {
             Kind::Class(SizeClass::from_index(1))
         }
     }
@@ -140,6 +157,10 @@ pub(crate) mod segment {
     impl Run {
         pub(crate) fn at(base: *mut u8, len: usize) -> Run {
             Run { base, len }
+        }
+
+        pub(crate) fn len(self) -> usize {
+            self.len << 16
         }
 
         pub(crate) fn base(self) -> *mut u8 {

@@ -14,6 +14,9 @@ pub(crate) mod random;
 pub(crate) use block::{Block, HEAP, layout};
 pub(crate) use random::Random;
 
+/// Blocks have more around them than the plain heap's, and freed ones wait before they are used again.
+pub(crate) const HARDENED: bool = cfg!(feature = "hardened");
+
 pub(crate) const KIB: usize = 1 << 10;
 pub(crate) const MIB: usize = 1 << 20;
 pub(crate) const GIB: usize = 1 << 30;

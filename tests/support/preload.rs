@@ -35,9 +35,15 @@ pub(crate) fn library() -> &'static Path {
 fn build_library() -> PathBuf {
     let target =
         Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo's tmp lies in the target directory");
+    // Beside the plain one, which another test process may be running.
+    let (target, features) = match cfg!(feature = "hardened") {
+        true => (target.join("hardened"), ["--features", "hardened"].as_slice()),
+        false => (target.to_owned(), [].as_slice()),
+    };
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--release", "--example", "preload", "--target-dir"])
-        .arg(target)
+        .arg(&target)
+        .args(features)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo starts");

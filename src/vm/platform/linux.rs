@@ -330,3 +330,19 @@ pub(crate) fn name_this_thread(name: &CStr) {
     // SAFETY: the kernel copies at most 16 bytes up to the NUL.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr().cast::<c_char>()) };
 }
+
+/// Sixteen bytes that nobody can guess.
+pub(crate) fn random() -> [u64; 2] {
+    let mut words = [0_u64; 2];
+    let len = size_of_val(&words);
+    // SAFETY: the buffer is this long; the auxiliary vector's value leads to sixteen bytes that stay.
+    unsafe {
+        let got = libc::getrandom(words.as_mut_ptr().cast(), len, libc::GRND_NONBLOCK);
+        let given = libc::getauxval(libc::AT_RANDOM) as *const [u64; 2];
+        // Early at boot, or under a seccomp filter: what the kernel gave the process when it began.
+        if got != len as isize && !given.is_null() {
+            words = given.read_unaligned();
+        }
+    }
+    words
+}

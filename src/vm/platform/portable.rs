@@ -160,3 +160,11 @@ pub(crate) fn write_error(text: &[u8]) {
 }
 
 pub(crate) fn name_this_thread(_name: &CStr) {}
+
+/// Sixteen bytes that nobody can guess.
+pub(crate) fn random() -> [u64; 2] {
+    let mut words = [now_ms(), 0];
+    // SAFETY: the buffer is this long. A refusal leaves it as it was.
+    unsafe { libc::getentropy(words.as_mut_ptr().cast(), size_of_val(&words)) };
+    words
+}

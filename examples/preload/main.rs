@@ -5,6 +5,8 @@
 //! LD_PRELOAD=target/release/examples/libpreload.so program
 //! ```
 //!
+//! With `--features hardened` misuse ends the program with one line; then `copies.rs` looks at what is copied, too.
+//!
 //! Every name under which glibc hands out or takes back a block is here, or a block of one allocator would reach the
 //! other's `free`: `tests/programs/capi.c` holds the list. C++ needs no more: `operator new` and `delete` of libstdc++
 //! and libc++ call `malloc` and `free`, and keep their own way with exceptions and new-handlers.
@@ -12,6 +14,9 @@
 //! Where C and POSIX leave something open, glibc's answer is given: every block is aligned to 16 bytes, `malloc(0)` is
 //! a block, `realloc(p, 0)` frees, `free` leaves `errno` alone.
 #![cfg(all(target_os = "linux", target_env = "gnu", any(target_arch = "x86_64", target_arch = "aarch64")))]
+
+#[cfg(feature = "hardened")]
+mod copies;
 
 use core::arch::{asm, global_asm};
 use core::ffi::{c_int, c_void};
@@ -109,14 +114,14 @@ fn or_out_of_memory(block: *mut u8) -> *mut c_void {
     if block.is_null() { refuse(libc::ENOMEM) } else { block.cast() }
 }
 
-/// A block of at least one byte; `align` is a power of two.
+/// A block, of one byte at least where the heap knows none of no bytes; `align` is a power of two.
 #[inline(always)]
 fn allocate(size: usize, align: usize) -> *mut c_void {
     if !is_possible(size, align) {
         return refuse(libc::ENOMEM);
     }
-    // SAFETY: the cache is this thread's; the size is not zero, and not too large for its alignment.
-    or_out_of_memory(unsafe { (*cache()).alloc(&OPTIONS, size.max(1), align) })
+    // SAFETY: the cache is this thread's; the size is not too small, and not too large for its alignment.
+    or_out_of_memory(unsafe { (*cache()).alloc(&OPTIONS, heap::askable_size(size), align) })
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -146,8 +151,8 @@ pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
     let Some(size) = count.checked_mul(size).filter(|size| is_possible(*size, MIN_ALIGN)) else {
         return refuse(libc::ENOMEM);
     };
-    // SAFETY: the cache is this thread's; the size is not zero, and not too large for its alignment.
-    or_out_of_memory(unsafe { (*cache()).alloc_zeroed(&OPTIONS, size.max(1), MIN_ALIGN) })
+    // SAFETY: the cache is this thread's; the size is not too small, and not too large for its alignment.
+    or_out_of_memory(unsafe { (*cache()).alloc_zeroed(&OPTIONS, heap::askable_size(size), MIN_ALIGN) })
 }
 
 /// The block with `size` bytes, moved if need be; on failure it is as it was. A size of zero frees it.
@@ -213,9 +218,14 @@ unsafe extern "C" fn free_slowly(block: NonNull<u8>) {
 /// # Safety
 /// As for [`free`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
+pub unsafe extern "C" fn free_sized(block: *mut c_void, size: usize) {
     // SAFETY: passed on to the caller.
-    unsafe { free(block) };
+    unsafe {
+        if let Some(block) = NonNull::new(block) {
+            heap::check_size(block.cast(), size);
+        }
+        free(block);
+    }
 }
 
 /// C23: `free` of a block of `aligned_alloc` whose alignment and size the caller knows.
@@ -223,9 +233,9 @@ pub unsafe extern "C" fn free_sized(block: *mut c_void, _size: usize) {
 /// # Safety
 /// As for [`free`].
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, _size: usize) {
+pub unsafe extern "C" fn free_aligned_sized(block: *mut c_void, _align: usize, size: usize) {
     // SAFETY: passed on to the caller.
-    unsafe { free(block) };
+    unsafe { free_sized(block, size) };
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

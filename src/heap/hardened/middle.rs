@@ -1,0 +1,217 @@
+//! Middle blocks when hardened: each ends at a guard page, as far as its alignment allows, and begins behind another.
+//!
+//! ```text
+//!  run of granules
+//!  | guard page | unused | canary | asked bytes | canary: below the alignment | guard page, to the run's end |
+//! ```
+//!
+//! A freed block lies on its shelf until another of its class was freed too. Those up to a bound are cleared, and looked
+//! at before they are used again; larger ones lose their pages at once, and what touches them faults.
+
+use core::ptr::{self, NonNull};
+
+use super::{canary, guard};
+use crate::base::align;
+use crate::base::sync::Ordering;
+use crate::config::QUARANTINE_CLEARED;
+use crate::heap::segment::{Placed, Run, Segment};
+use crate::heap::settings::settings;
+use crate::heap::size_class::SizeClass;
+use crate::heap::{fault, middle};
+use crate::vm::page_size;
+
+/// The least alignment of a block: C's. What is asked for ends at most this far before the guard.
+const ALIGN: usize = 16;
+
+/// Bytes of the canary before a block, where there is room.
+const LEAD: usize = 32;
+
+/// Bytes that a class must have for a block, its guards included.
+pub(super) fn padded(size: usize, align: usize) -> usize {
+    size.saturating_add(2 * page_size() + align.max(ALIGN))
+}
+
+/// Where the guard behind a run's block begins.
+fn end(base: *mut u8, class: SizeClass) -> *mut u8 {
+    base.wrapping_add(align::up(class.size(), page_size()) - page_size())
+}
+
+/// A block of `size` bytes that reads as zero, or null when out of memory.
+pub(super) fn alloc(class: SizeClass, size: usize, align: usize) -> *mut u8 {
+    // SAFETY: the run is this function's.
+    let base = match unsafe { reused(class).or_else(|| fresh(class)) } {
+        Some(base) => base.as_ptr(),
+        None => return ptr::null_mut(),
+    };
+    let end = end(base, class);
+    let block = end.map_addr(|end| align::down(end - size, align.max(ALIGN)));
+    // SAFETY: the block and the bytes around it, up to the guards, are this function's.
+    unsafe {
+        let lead = lead(base, block);
+        canary::fill(block.sub(lead), lead);
+        canary::fill(block.add(size), end.addr() - block.addr() - size);
+        let placed = Segment::placed_at(base);
+        placed.size.store(size, Ordering::Relaxed);
+        placed.block.store(block.addr(), Ordering::Relaxed);
+    }
+    block
+}
+
+/// Bytes of the canary before `block`.
+fn lead(base: *mut u8, block: *mut u8) -> usize {
+    (block.addr() - base.addr() - page_size()).min(LEAD)
+}
+
+/// What lies between the guards of a run, and how long it is.
+fn inner(base: *mut u8, class: SizeClass) -> (*mut u8, usize) {
+    let start = base.wrapping_add(page_size());
+    (start, end(base, class).addr() - start.addr())
+}
+
+/// A run from the shelf: zero, with guards.
+///
+/// # Safety
+/// Nothing but what taking a run asks for.
+unsafe fn reused(class: SizeClass) -> Option<NonNull<u8>> {
+    let base = middle::take_from_quarantine(class)?;
+    let (start, len) = inner(base.as_ptr(), class);
+    // SAFETY: the run is this function's.
+    unsafe {
+        if Segment::placed_at(base.as_ptr()).is_closed.load(Ordering::Relaxed) {
+            if !guard::remove(start, len) {
+                middle::free(class, base);
+                return None;
+            }
+        } else if let Some(written) = first_not_zero(start, len) {
+            fault::die_of_write_after_free(written);
+        }
+    }
+    Some(base)
+}
+
+/// A run from a segment: zero, with guards.
+///
+/// # Safety
+/// Nothing but what taking a run asks for.
+unsafe fn fresh(class: SizeClass) -> Option<NonNull<u8>> {
+    let run = middle::take_run(class)?;
+    let base = run.base();
+    let end = end(base, class);
+    // SAFETY: the run is this function's.
+    unsafe {
+        for (start, len) in run.dirty_ranges() {
+            if let Some(written) = first_not_zero(base.add(start), len) {
+                fault::die_of_write_after_free(written);
+            }
+        }
+        Segment::placed_at(base).freed.store(0, Ordering::Relaxed);
+        // Refusals leave canaries.
+        let _ = guard::install(base, page_size());
+        let _ = guard::install(end, base.addr() + run.len() - end.addr());
+    }
+    NonNull::new(base)
+}
+
+/// The first byte of whole pages that is not zero, if there is one.
+///
+/// # Safety
+/// The pages are the caller's.
+unsafe fn first_not_zero(start: *mut u8, len: usize) -> Option<*mut u8> {
+    // SAFETY: passed on to the caller; what was never written reads as zero.
+    let bytes = unsafe { core::slice::from_raw_parts(start, len) };
+    if canary::is_zero_throughout(bytes) {
+        return None;
+    }
+    bytes.iter().position(|&byte| byte != 0).map(|offset| start.wrapping_add(offset))
+}
+
+/// What is known about the block at `block`, which must be one that is out, and its run's beginning.
+///
+/// # Safety
+/// `block` is an address in a run of a middle class.
+unsafe fn find<'a>(block: NonNull<u8>) -> (*mut u8, &'a Placed) {
+    let base = Segment::start_of_run(block);
+    // SAFETY: the run's header is mapped.
+    let placed = unsafe { Segment::placed_at(base) };
+    if placed.block.load(Ordering::Relaxed) != block.addr().get() {
+        if placed.freed.load(Ordering::Relaxed) == block.addr().get() {
+            fault::die_of_bad_free(block.as_ptr(), true);
+        }
+        fault::die_of_inner_pointer(block.as_ptr());
+    }
+    (base, placed)
+}
+
+/// The block that is out in the run at `base`, if there is one.
+///
+/// # Safety
+/// A run of a middle class begins at `base`.
+pub(super) unsafe fn block_in(base: *mut u8) -> Option<NonNull<u8>> {
+    // SAFETY: passed on to the caller.
+    let block = unsafe { Segment::placed_at(base) }.block.load(Ordering::Relaxed);
+    (block != 0).then(|| NonNull::new(base.with_addr(block))).flatten()
+}
+
+/// How many bytes were asked for of a block that is out: dies of any other.
+///
+/// # Safety
+/// `block` is an address in a run of a middle class.
+pub(super) unsafe fn size(block: NonNull<u8>) -> usize {
+    // SAFETY: passed on to the caller.
+    unsafe { find(block) }.1.size.load(Ordering::Relaxed)
+}
+
+/// Frees a block that is out: dies of any other, and of one that was written over.
+///
+/// # Safety
+/// `block` is an address in a run of `class`, and the caller's.
+pub(super) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
+    // SAFETY: passed on to the caller; what is looked at and cleared lies between the guards.
+    unsafe {
+        let (base, placed) = find(block);
+        let size = placed.size.load(Ordering::Relaxed);
+        let end = end(base, class);
+        let block = block.as_ptr();
+        let lead = lead(base, block);
+        if !canary::is_intact(block.add(size), end.addr() - block.addr() - size) {
+            fault::die_of_overflow(block);
+        }
+        if !canary::is_intact(block.sub(lead), lead) {
+            fault::die_of_underflow(block);
+        }
+        // An exchange: of two threads that free it at once, one is told.
+        if placed.block.swap(0, Ordering::Relaxed) == 0 {
+            fault::die_of_bad_free(block, true);
+        }
+        placed.freed.store(block.addr(), Ordering::Relaxed);
+        let (start, len) = inner(base, class);
+        // Without a purger nobody ages what lies on the shelf.
+        let cleared =
+            if settings().background_purger() { QUARANTINE_CLEARED } else { QUARANTINE_CLEARED / 8 };
+        let is_closed = size > cleared && guard::install(start, len);
+        placed.is_closed.store(is_closed, Ordering::Relaxed);
+        if !is_closed {
+            block.sub(lead).write_bytes(0, end.addr() - block.addr() + lead);
+        }
+        if let Some(base) = NonNull::new(base) {
+            middle::free(class, base);
+        }
+    }
+}
+
+/// Makes a run that goes home readable and writable throughout, and says which of its pages may hold data; false when
+/// that is refused.
+///
+/// # Safety
+/// The run is the caller's, and was one of `class`.
+pub(crate) unsafe fn release(run: Run, class: SizeClass) -> bool {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if Segment::placed_at(run.base()).is_closed.load(Ordering::Relaxed) {
+            run.mark_clean();
+        } else {
+            run.mark_dirty(class.size());
+        }
+        guard::remove(run.base(), run.len())
+    }
+}

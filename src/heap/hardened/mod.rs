@@ -1,0 +1,179 @@
+//! The feature `hardened`: misuse ends the process with one line that names the address and what is wrong.
+//!
+//! | what | how it is seen | when |
+//! |---|---|---|
+//! | a free of what is not ours | the directory of segments | at the free |
+//! | a double free, a pointer into a block | a byte of state for each small block, a record for each run, outside of the blocks | at the free |
+//! | a free with another size | the size that was asked for is kept in the tag, in the record, in a huge block's header | at the free |
+//! | a write behind or before a block | canaries that differ for each address and process; guard pages from 32 KiB on | at the free; at once |
+//! | a write after a free | free blocks are zero, which is looked at; the largest cannot be accessed | when the block leaves quarantine; at once |
+//! | use of a block of no bytes | it has no memory | at once |
+//!
+//! Freed blocks wait in quarantine, for a time that nobody can tell; blocks leave a slab in random order.
+//!
+//! What it leaves out on purpose: reads behind a block that stay within the heap, writes that miss every canary, and a
+//! write to a freed small block that has left quarantine, or never leaves it.
+//!
+//! All of it stands behind [`HARDENED`](crate::config::HARDENED), which `route` asks once for each call.
+
+pub(super) mod bounds;
+mod canary;
+mod guard;
+pub(super) mod huge;
+pub(super) mod middle;
+mod quarantine;
+pub(super) mod secret;
+mod small;
+mod zero;
+
+use core::ptr::{self, NonNull};
+
+use crate::base::align;
+use crate::config::{GRANULE, MIDDLE_MAX, Options, SMALL_MAX};
+use crate::heap::cache::{Cache, unmark};
+use crate::heap::route::{self, Route};
+use crate::heap::segment::{Kind, Segment};
+use crate::heap::size_class::{INLINE_MAX, SizeClass};
+use crate::heap::{fault, purge};
+use crate::vm::KeepErrno;
+
+/// Where blocks of a layout come from, what stands around them included.
+#[inline(always)]
+fn route(size: usize, align: usize) -> Route {
+    let small = align::up(size + canary::TAG, align);
+    if small <= INLINE_MAX {
+        return Route::Small(SizeClass::of_inline(small));
+    }
+    if small <= SMALL_MAX {
+        return Route::Small(SizeClass::of(small));
+    }
+    let middle = middle::padded(size, align);
+    if align > GRANULE || middle > MIDDLE_MAX { Route::Huge } else { Route::Middle(SizeClass::of(middle)) }
+}
+
+impl Cache {
+    /// [`Cache::alloc`] and [`Cache::alloc_zeroed`]: all that is handed out reads as zero.
+    ///
+    /// # Safety
+    /// As for those.
+    #[inline(never)]
+    pub(super) unsafe fn alloc_checked(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
+        if size == 0 {
+            let empty = if align <= zero::STEP { zero::alloc() } else { None };
+            return match empty {
+                Some(empty) => empty.as_ptr(),
+                // SAFETY: passed on to the caller.
+                None => unsafe { self.alloc_checked(options, 1, align) },
+            };
+        }
+        match route(size, align) {
+            Route::Small(class) => {
+                let (Some(block), _) = unmark(self.pop(options, class)) else { return ptr::null_mut() };
+                // SAFETY: the block is this function's; the class has room for the size and a tag.
+                unsafe { small::hand_out(block, class, size) };
+                block.as_ptr()
+            }
+            Route::Middle(class) => route::alloc_unsplit(options, || middle::alloc(class, size, align)),
+            Route::Huge => route::alloc_unsplit(options, || huge::alloc(size, align)),
+        }
+    }
+
+    /// [`Cache::free`] where `size` says what was asked for, [`Cache::free_unsized`] where nobody knows: dies of what
+    /// is no block that is out, was asked for with another size, or was written over.
+    ///
+    /// # Safety
+    /// The calling thread owns the cache. If the block is one that is out, it is the caller's, who is done with it.
+    #[inline(never)]
+    pub(super) unsafe fn free_checked(&self, options: &Options, block: NonNull<u8>, size: Option<usize>) {
+        // SAFETY: passed on to the caller; each kind of block is looked at as what it is.
+        unsafe {
+            match Segment::small_class_at(block) {
+                Some(class) => {
+                    small::take_back(block, class, size);
+                    self.quarantine(options, class, block);
+                }
+                None => free_large(block, size),
+            }
+        }
+    }
+
+    /// [`Cache::realloc`] and [`Cache::realloc_unsized`].
+    ///
+    /// # Safety
+    /// As for [`Cache::free_checked`], and `new_size` and `align` as for [`Cache::alloc`].
+    #[inline(never)]
+    pub(super) unsafe fn realloc_checked(
+        &self,
+        options: &Options,
+        block: NonNull<u8>,
+        size: Option<usize>,
+        align: usize,
+        new_size: usize,
+    ) -> *mut u8 {
+        // SAFETY: passed on to the caller; the old block is looked at before it is read.
+        unsafe {
+            let old_size = usable_size(block);
+            expect(block, size, old_size);
+            if let Some(class) = Segment::small_class_at(block)
+                && route(new_size, align) == Route::Small(class)
+            {
+                small::resize(block, class, old_size, new_size);
+                return block.as_ptr();
+            }
+            let Some(new) = NonNull::new(self.alloc_checked(options, new_size, align)) else {
+                return ptr::null_mut();
+            };
+            new.copy_from_nonoverlapping(block, old_size.min(new_size));
+            self.free_checked(options, block, size);
+            new.as_ptr()
+        }
+    }
+}
+
+/// # Safety
+/// As for [`Cache::free_checked`]; the block is not a small one.
+#[cold]
+unsafe fn free_large(block: NonNull<u8>, size: Option<usize>) {
+    let _errno = KeepErrno::new();
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if zero::holds(block) {
+            expect(block, size, 0);
+            return zero::free(block);
+        }
+        expect(block, size, usable_size(block));
+        match Segment::kind_at(block) {
+            Kind::Class(class) => middle::free(class, block),
+            _ => huge::free(block),
+        }
+    }
+    purge::note_work();
+}
+
+/// Dies when a block was asked for with another size than the free says.
+#[inline(always)]
+fn expect(block: NonNull<u8>, size: Option<usize>, asked: usize) {
+    if size.is_some_and(|size| size != asked) {
+        fault::die_of_bad_free(block.as_ptr(), false);
+    }
+}
+
+/// How many bytes a block that is out was asked for with: dies of any other pointer.
+///
+/// # Safety
+/// If the block is one that is out, it is not freed meanwhile.
+pub(super) unsafe fn usable_size(block: NonNull<u8>) -> usize {
+    // SAFETY: passed on to the caller; each kind of block is looked at as what it is.
+    unsafe {
+        match Segment::kind_at(block) {
+            Kind::Class(class) if class.index() < SizeClass::SMALL => small::size(block, class),
+            Kind::Class(_) => middle::size(block),
+            Kind::Huge => huge::size(block),
+            Kind::None if zero::holds(block) => {
+                zero::check(block);
+                0
+            }
+            Kind::None => fault::die_of_foreign_block(block.as_ptr()),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Quarantine: freed small blocks that a thread keeps from being used again.
+//!
+//! For each class a ring in a magazine's memory: a freed block goes into it, and the block that has been there longest
+//! is looked at and goes on to the loaded magazine. So no block is used again before as many others of its class were
+//! freed as the ring has places; they keep their order, because neighbours that come back together are used together.
+//!
+//! Only the owner of the cache writes; the places are atomic because `cache::parked` counts them from other threads.
+
+use core::ptr::{self, NonNull};
+
+use crate::base::sync::{AtomicPtr, Ordering};
+use crate::config::{HARDENED, MAGAZINE_SLOTS, Options, QUARANTINE, QUARANTINE_BYTES};
+use crate::heap::cache::Cache;
+use crate::heap::hardened::small;
+use crate::heap::magazine::{Magazine, Slot};
+use crate::heap::size_class::SizeClass;
+use crate::heap::{metadata, slab_class};
+
+use static_assertions::const_assert;
+
+// The first word of the memory counts the blocks that came.
+const_assert!(QUARANTINE.is_power_of_two() && QUARANTINE < MAGAZINE_SLOTS);
+
+/// One less than the places of each class, which are a power of two.
+const MASKS: [u8; SizeClass::SMALL] = {
+    let mut masks = [0; SizeClass::SMALL];
+    let mut index = 0;
+    while index < SizeClass::SMALL {
+        let mut places = QUARANTINE;
+        while places > 2 && places * SizeClass::from_index(index).size() > QUARANTINE_BYTES {
+            places /= 2;
+        }
+        masks[index] = places as u8 - 1;
+        index += 1;
+    }
+    masks
+};
+
+/// The places of a class in the magazine's memory at `base`.
+///
+/// # Safety
+/// The memory was cleared by `Cache::quarantine_slowly` and is a cache's.
+unsafe fn places<'a>(base: *mut Slot, class: SizeClass) -> &'a [AtomicPtr<u8>] {
+    let count = usize::from(MASKS[class.index()]) + 1;
+    // SAFETY: passed on to the caller; one word for the count, and `count` places, fit.
+    unsafe { core::slice::from_raw_parts(base.add(1).cast(), count) }
+}
+
+impl Cache {
+    /// Puts a block into quarantine, and takes another back into the cache.
+    ///
+    /// # Safety
+    /// As for [`Cache::push`].
+    #[inline(always)]
+    pub(super) unsafe fn quarantine(&self, options: &Options, class: SizeClass, block: NonNull<u8>) {
+        let base = self.quarantined[class.index()].load(Ordering::Relaxed);
+        // SAFETY: passed on to the caller; the place is one of the class's.
+        unsafe {
+            if base.is_null() {
+                return self.quarantine_slowly(options, class, block);
+            }
+            let next = base.cast::<usize>();
+            let place = *next & usize::from(MASKS[class.index()]);
+            *next += 1;
+            let place = &*base.add(1 + place).cast::<AtomicPtr<u8>>();
+            let oldest = place.load(Ordering::Relaxed);
+            place.store(block.as_ptr(), Ordering::Relaxed);
+            if let Some(oldest) = NonNull::new(oldest) {
+                small::expect_zero(oldest, class);
+                self.push(options, class, oldest.as_ptr());
+            }
+        }
+    }
+
+    /// The first block of a class: makes the places.
+    ///
+    /// # Safety
+    /// As for [`Cache::push`].
+    #[cold]
+    #[inline(never)]
+    unsafe fn quarantine_slowly(&self, options: &Options, class: SizeClass, block: NonNull<u8>) {
+        let is_live = self.is_live() || self.enter(options);
+        let Some(magazine) = is_live.then(|| metadata::take_magazine(1)).flatten() else {
+            // A thread that is over keeps nothing; and without memory there is no quarantine.
+            // SAFETY: passed on to the caller.
+            return unsafe { self.push(options, class, block.as_ptr()) };
+        };
+        // SAFETY: the magazine's memory is this function's.
+        unsafe {
+            magazine.base().write_bytes(0, MAGAZINE_SLOTS);
+            self.quarantined[class.index()].store(magazine.base(), Ordering::Relaxed);
+            self.quarantine(options, class, block);
+        }
+    }
+
+    /// Sends the quarantined blocks of a class home.
+    pub(crate) fn empty_quarantine(&self, class: SizeClass) {
+        let base = self.quarantined[class.index()].swap(ptr::null_mut(), Ordering::Relaxed);
+        if base.is_null() {
+            return;
+        }
+        let mut blocks = [ptr::null_mut(); QUARANTINE];
+        let mut count = 0;
+        // SAFETY: the places were this cache's and are this function's now, as are the blocks.
+        unsafe {
+            for place in places(base, class) {
+                if let Some(block) = NonNull::new(place.load(Ordering::Relaxed)) {
+                    small::expect_zero(block, class);
+                    blocks[count] = block.as_ptr();
+                    count += 1;
+                }
+            }
+            slab_class::give(class, &blocks[..count]);
+            metadata::give_magazine(Magazine::empty_at(base, 1));
+        }
+    }
+
+    /// How many blocks of a class are in quarantine. May be asked by another thread that holds the list of threads.
+    pub(crate) fn count_quarantined(&self, class: SizeClass) -> usize {
+        let base =
+            if HARDENED { self.quarantined[class.index()].load(Ordering::Relaxed) } else { ptr::null_mut() };
+        if base.is_null() {
+            return 0;
+        }
+        // SAFETY: a magazine's memory is never unmapped: at worst another one's words are counted.
+        let places = unsafe { places(base, class) };
+        places.iter().filter(|place| !place.load(Ordering::Relaxed).is_null()).count()
+    }
+}

@@ -1,0 +1,65 @@
+//! Mappings for huge blocks: how long they are, and where in them the header goes. Addresses only: the header itself is
+//! [`super::huge`]'s.
+
+use crate::base::align;
+use crate::config::{HARDENED, SEGMENT};
+use crate::heap::settings::settings;
+use crate::vm::release::release;
+use crate::vm::{page_size, sys};
+
+/// Whether mappings are made to measure: what is mapped and not touched counts for something.
+pub(super) fn is_scarce() -> bool {
+    settings().is_commit_strict() || sys::address_space_limit().is_some() || sys::data_limit().is_some()
+}
+
+/// How long a mapping for `len` bytes of data at `offset` should be, room included; none where that overflows.
+pub(super) fn roomy(offset: usize, len: usize) -> Option<usize> {
+    len.checked_mul(2)?.checked_add(offset)
+}
+
+/// Maps `total` bytes or more from a header on, which lies at a multiple of a segment and `offset` bytes before a multiple
+/// of `align`. Returns the mapping and the header.
+pub(super) fn map_aligned(total: usize, offset: usize, align: usize) -> Option<(*mut u8, usize, *mut u8)> {
+    let align = align.max(SEGMENT);
+    let len = total.checked_add(align)?;
+    let start = sys::map_zeroed(len).ok()?.as_ptr();
+    Some((start, len, header_in(start, offset, align)?))
+}
+
+/// The same to measure: a page more than `total` is neither charged nor kept from others.
+pub(super) fn map_aligned_to_measure(
+    total: usize,
+    offset: usize,
+    align: usize,
+) -> Option<(*mut u8, usize, *mut u8)> {
+    let align = align.max(SEGMENT);
+    // A page without access, which is part of the mapping.
+    let guard = if HARDENED { page_size() } else { 0 };
+    let reserved = total.checked_add(guard)?.checked_add(align)?;
+    let start = sys::reserve(reserved).ok()?.as_ptr();
+    let header = header_in(start, offset, align)?;
+    let before = header.addr() - start.addr();
+    let behind = reserved - before - total - guard;
+    // SAFETY: all three parts lie in the reservation, which is this function's.
+    unsafe {
+        if before > 0 {
+            release(start, before);
+        }
+        if behind > 0 {
+            release(header.add(total + guard), behind);
+        }
+        if sys::commit(header, total).is_err() {
+            release(header, total + guard);
+            return None;
+        }
+    }
+    Some((header, total + guard, header))
+}
+
+/// Where the header goes in a mapping that is longer than needed by `align`.
+fn header_in(start: *mut u8, offset: usize, align: usize) -> Option<*mut u8> {
+    // For alignments of a segment and more it is the data that must be aligned, and the header a segment before them.
+    let lead = if offset == SEGMENT { SEGMENT } else { 0 };
+    let aligned = align::checked_up(start.addr().checked_add(lead)?, align)?;
+    Some(start.with_addr(aligned - lead))
+}
