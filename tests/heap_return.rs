@@ -205,20 +205,21 @@ fn small_blocks_stay_for_half_the_delay() {
 #[test]
 fn growth_lets_rounds_come_early() {
     const NAME: &str = "growth_lets_rounds_come_early";
-    let set_up = |command: &mut Command| _ = command.env("ARENITE_PURGE_DELAY_MS", "600000");
+    // A round every ten seconds, an early one after an eighth of that at the least.
+    let set_up = |command: &mut Command| _ = command.env("ARENITE_PURGE_DELAY_MS", "20000");
     in_child(NAME, set_up, || {
         let blocks = burst(64 * MIB, |random| random.between(900, 1000));
         let (kept, freed): (Vec<_>, Vec<_>) = blocks.into_iter().enumerate().partition(|(i, _)| i % 100 == 0);
         freed.into_iter().for_each(|(_, block)| block.free());
         let before = resident();
         let mut grown = Vec::new();
-        // Other sizes, so that nothing of the old is used again as it is. Slowly enough for a thread to follow.
-        for _ in 0..10 {
-            grown.extend(burst(8 * MIB, |random| random.between(3000, 4000)));
-            thread::sleep(Duration::from_millis(50));
+        // Other sizes, so that nothing of the old is used again as it is. Slowly enough for several early rounds.
+        for _ in 0..30 {
+            grown.extend(burst(3 * MIB, |random| random.between(3000, 4000)));
+            thread::sleep(Duration::from_millis(150));
         }
         assert!(
-            eventually(Duration::from_secs(5), || resident() < before + 45 * MIB),
+            eventually(Duration::from_secs(2), || resident() < before + 45 * MIB),
             "{} MiB",
             resident() / MIB
         );
