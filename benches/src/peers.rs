@@ -14,7 +14,8 @@ pub(crate) struct Peer {
     pub(crate) single_threaded: bool,
     /// Aborts or never ends under valgrind: its instructions are not counted.
     pub(crate) no_valgrind: bool,
-    /// Is there for the C programs, unless it is asked for by name: the same allocator is linked under another name.
+    /// Is there for the C programs, unless it is asked for by name: the same allocator is linked under another name, or it is no
+    /// rival.
     pub(crate) foreign_only: bool,
 }
 
@@ -53,7 +54,7 @@ const fn preloaded(name: &'static str, library: &'static str, package: &'static 
 
 pub(crate) const PEERS: &[Peer] = &[
     linked("arenite", "arenite"),
-    Peer { quick: false, ..linked("arenite-hardened", "arenite") },
+    Peer { foreign_only: true, ..linked("arenite-hardened", "arenite") },
     Peer {
         name: "glibc",
         kind: Kind::Linked { feature: "glibc", package: None },

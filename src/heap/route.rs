@@ -103,6 +103,9 @@ impl Cache {
     /// The calling thread owns the cache.
     #[inline(always)]
     pub unsafe fn alloc_if_cached(&self, size: usize) -> *mut u8 {
+        if HARDENED {
+            return ptr::null_mut();
+        }
         // Zero becomes the largest number.
         let above = size.wrapping_sub(1);
         if above < LINEAR_MAX {

@@ -207,6 +207,10 @@ fn calls_of(folder: &str) -> Vec<(String, u32)> {
     let mut calls = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            // What the feature `hardened` adds is not in this build.
+            continue;
+        }
         for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
             let line = line.trim_start();
             if CALLS.iter().any(|call| line.contains(call))
