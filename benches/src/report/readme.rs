@@ -47,6 +47,10 @@ fn overview(results: &Results, rows: &[Row]) -> String {
             let number = |mean: Option<f64>| mean.map_or("–".to_owned(), |mean| format!("{mean:.2}"));
             let mean = |group: &&str| number(summary::mean(rows, &peer.name, group, |_, cell| cell.ratio));
             let means: Vec<String> = groups.iter().map(mean).collect();
+            // Was there and took no part.
+            if means.iter().all(|mean| mean == "–") {
+                continue;
+            }
             _ = write!(text, "| {} | {} |", peer.name, means.join(" | "));
             if has_memory {
                 let mean = summary::mean(rows, &peer.name, "programs", summary::memory_ratio);
