@@ -3,6 +3,7 @@
 use std::fs;
 use std::process::Command;
 
+use arenite::vm::{Advice, MapOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::package;
@@ -21,7 +22,7 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn this() -> Machine {
         let memory = field("/proc/meminfo", "MemTotal");
-        let kib: u64 = memory.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        let kib = first_number(&memory);
         let huge_pages =
             fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap_or_default();
         Machine {
@@ -35,14 +36,20 @@ impl Machine {
     }
 }
 
-/// Writes a byte to each page of four gibibytes, or of half of what is free. A virtual machine gets its memory from the host
-/// only when it touches it, and that fault costs more than the fault itself: the first rounds would pay for all.
-pub(crate) fn touch_memory() {
-    let available = field("/proc/meminfo", "MemAvailable");
-    let kib: usize = available.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0);
-    let mut memory = vec![0_u8; (kib << 10 >> 1).min(4 << 30)];
-    memory.iter_mut().step_by(4096).for_each(|page| *page = 1);
-    std::hint::black_box(memory);
+/// Fills in so many bytes of memory, and gives them back to the kernel. In a virtual machine whose host takes back what is
+/// free (a balloon that reports free pages does after two seconds) the next touch costs ten times the fault itself, and huge
+/// pages meet it first, because what is reported is free in such pieces: whoever comes after this pays for its own faults only.
+pub(crate) fn touch_memory(bytes: u64) {
+    let kib = first_number(&field("/proc/meminfo", "MemAvailable"));
+    let len = bytes.min(kib << 9) as usize;
+    // Short of memory the figures are less certain, no more.
+    let Ok(memory) = MapOptions::new(len.max(1)).map_anonymous() else { return };
+    let _ = memory.advise(.., Advice::HugePage);
+    let _ = memory.advise(.., Advice::PopulateWrite);
+}
+
+fn first_number(text: &str) -> u64 {
+    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 fn field(file: &str, name: &str) -> String {

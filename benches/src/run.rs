@@ -23,6 +23,9 @@ use crate::{callgrind, child, foreign, report, summary};
 /// What a row is taken to last before it was first run, in milliseconds.
 const FIRST_GUESS: u64 = 4000;
 
+/// Below, in bytes, what a workload touches is what the kernel keeps at hand.
+const TOUCHED_FROM: u64 = 16 << 20;
+
 /// More rounds than this make no median any better.
 const MOST_ROUNDS: usize = 45;
 
@@ -77,7 +80,6 @@ pub(crate) fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
         workloads: workloads.clone(),
         measurements: Vec::new(),
     };
-    touch_memory();
     Session {
         options,
         programs: &programs,
@@ -86,6 +88,7 @@ pub(crate) fn run(options: &RunOptions) -> anyhow::Result<ExitCode> {
         bar: ProgressBar::hidden(),
         start: Instant::now(),
         took: HashMap::new(),
+        peaks: HashMap::new(),
     }
     .measure(&workloads, &peers, &mut results)?;
     results.save(&options.out)?;
@@ -181,6 +184,8 @@ struct Session<'a> {
     start: Instant,
     /// How long each row has taken the last time, in milliseconds.
     took: HashMap<String, u64>,
+    /// The most memory that each workload has had resident.
+    peaks: HashMap<String, u64>,
 }
 
 impl Session<'_> {
@@ -253,13 +258,21 @@ impl Session<'_> {
             let elapsed = self.start.elapsed().as_millis() as u64;
             self.bar.set_length((elapsed + left).max(budget.as_millis() as u64));
             self.bar.set_position(elapsed);
+            let peak = self.peaks.get(name).copied().unwrap_or(0);
+            if row.is_timed() && peak > TOUCHED_FROM {
+                touch_memory(peak + peak / 4);
+            }
             let outcomes: Vec<anyhow::Result<Record>> = std::thread::scope(|scope| {
                 let running: Vec<_> = steps.iter().map(|step| scope.spawn(|| self.one(step))).collect();
                 running.into_iter().map(|thread| thread.join().expect("does not panic")).collect()
             });
             for (step, outcome) in steps.iter().zip(outcomes) {
                 let outcome = match outcome {
-                    Ok(record) => Outcome::Record(record),
+                    Ok(record) => {
+                        let peak = self.peaks.entry(name.clone()).or_default();
+                        *peak = record.peak_rss.max(*peak);
+                        Outcome::Record(record)
+                    }
                     Err(error) => {
                         self.bar.suspend(|| eprintln!("{name} fails on {}: {error:#}", step.peer.name));
                         Outcome::Failure(format!("{error:#}"))
