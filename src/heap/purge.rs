@@ -197,6 +197,11 @@ fn run_round_if_due() {
 /// round would find something.
 fn run_round(all: bool) -> (usize, bool) {
     let _purger = PURGER.lock();
+    run_round_locked(all)
+}
+
+/// The purger's lock is held.
+fn run_round_locked(all: bool) -> (usize, bool) {
     round::begin();
     let mut bytes = 0;
     let mut more = false;
@@ -246,12 +251,12 @@ pub(crate) fn trim() -> usize {
 /// before something was freed: a program that asks for the impossible time and again shall not pay for a round each.
 #[cold]
 pub(crate) fn reclaim() {
+    let purger = PURGER.lock();
+    // With the lock: who sees that another thread took the word has waited for that one's round.
     if FREED.swap(false, Ordering::Relaxed) {
-        run_round(true);
-    } else {
-        // Another thread may be at it.
-        drop(PURGER.lock());
+        run_round_locked(true);
     }
+    drop(purger);
     segments::SEGMENTS.lock().release_reserved();
 }
 
