@@ -132,16 +132,16 @@ fn is_advised(block: &Block) -> bool {
 #[test]
 fn huge_pages() {
     // A hardened heap has headers that are touched here and there, and blocks that move to grow.
-    let large = if HARDENED { "...." } else { "..HH" };
-    for (value, expected) in [("system", "...."), ("large", large), ("always", "HHHH")] {
+    let large = if HARDENED { "....." } else { "..HHH" };
+    for (value, expected) in [("system", "....."), ("large", large), ("always", "HHHHH")] {
         quietly_with("huge_pages", &[("HUGE_PAGES", value), ("EXPECT", expected)], || {
             let first = touched(MIB);
             let fixed = touched(40 * MIB);
             let grown = touched(20 * MIB).realloc(40 * MIB).unwrap();
-            // Beyond what one segment holds.
+            // Beyond the first 8 MiB, and beyond what one segment holds.
             let mut many: Vec<Block> = (0..40).map(|_| touched(MIB)).collect();
-            let found =
-                [&first, &fixed, &grown, &many[39]].map(|block| if is_advised(block) { 'H' } else { '.' });
+            let found = [&first, &fixed, &grown, &many[10], &many[39]]
+                .map(|block| if is_advised(block) { 'H' } else { '.' });
             assert_eq!(String::from_iter(found), std::env::var("ARENITE_EXPECT").unwrap());
             many.extend([first, fixed, grown]);
             many.into_iter().for_each(Block::free);

@@ -62,7 +62,15 @@ fn no_size_wastes_more_than_an_eighth() {
         // Below 64 bytes a step is 8 bytes.
         assert!(waste < 8 || waste * 8 <= size, "{size} bytes got {}", block.size());
         // SAFETY: the block is out.
-        assert_eq!(unsafe { arenite::heap::usable_size(block.address()) }, block.size(), "{size}");
+        let usable = unsafe { arenite::heap::usable_size(block.address()) };
+        // A huge block may be a kept one that is a little longer.
+        let is_huge = size > 8 * MIB;
+        let is_right = if is_huge {
+            usable >= block.size() && (usable - size) * 8 <= size
+        } else {
+            usable == block.size()
+        };
+        assert!(is_right, "{usable} of {size} bytes are usable, where {} were promised", block.size());
         block.free();
     }
 }

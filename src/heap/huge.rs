@@ -17,8 +17,8 @@ use core::ptr::{self, NonNull};
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{
-    GRANULES, HARDENED, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HUGE_PAGES_FROM, HugePages, PAGE_MIN,
-    SEGMENT,
+    GRANULES, HARDENED, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HUGE_PAGES_FROM, HUGE_SLACK_SHARE,
+    HugePages, PAGE_MIN, SEGMENT,
 };
 use crate::heap::huge_mapping::{is_scarce, map_aligned, map_aligned_to_measure, roomy};
 use crate::heap::segment::Segment;
@@ -246,24 +246,23 @@ unsafe fn capacity(header: NonNull<Header>) -> usize {
     }
 }
 
-/// A kept block that fits: room enough, and not much more dirty memory than is wanted.
+/// The kept block that fits best: room enough, and not much more dirty memory than is wanted.
 fn take_kept(len: usize, align: usize) -> Option<NonNull<Header>> {
     let mut huge = HUGE.lock();
     if huge.counts.kept == 0 {
         return None;
     }
-    let place = huge.kept.iter().position(|kept| {
-        kept.is_some_and(|(header, _)| {
-            // SAFETY: kept headers are valid.
-            unsafe {
-                let size = (*header.as_ptr()).size;
-                size <= len + len / 4
-                    && len <= size.saturating_mul(2)
-                    && len <= capacity(header)
-                    && data(header).addr().is_multiple_of(align)
-            }
-        })
-    })?;
+    let fitting = huge.kept.iter().enumerate().filter_map(|(place, kept)| {
+        let (header, _) = (*kept)?;
+        // SAFETY: kept headers are valid.
+        let (size, capacity, start) =
+            unsafe { ((*header.as_ptr()).size, capacity(header), data(header).addr()) };
+        let fits = size <= len + len / 4
+            && len <= size.saturating_mul(2).min(capacity)
+            && start.is_multiple_of(align);
+        fits.then_some((place, size))
+    });
+    let (place, _) = fitting.min_by_key(|&(_, size)| size.abs_diff(len))?;
     huge.take(place)
 }
 
@@ -276,6 +275,9 @@ unsafe fn reuse(header: NonNull<Header>, size: usize, zeroed: bool) -> *mut u8 {
     // SAFETY: passed on to the caller.
     unsafe {
         let old = (*header.as_ptr()).size;
+        // A little more than was asked for stays: the pages given back would be faulted in again by the next block.
+        let is_near = old.saturating_sub(size) <= size / HUGE_SLACK_SHARE;
+        let len = if is_near { len.max(old) } else { len };
         if len > old && !segments::charge(len - old) {
             unmap(header);
             return ptr::null_mut();

@@ -2,19 +2,19 @@
 //!
 //! A shelf is a few places that threads take blocks from and put blocks into with one atomic exchange, so that the
 //! cost of a block that is freed and allocated again does not depend on its size. It is shared between threads: work
-//! on a block of this size hides the exchange, and the purger sees what an idle thread left behind. When a
-//! run is asked for, all shelves together hold a bounded part of the heap: what lies on one is of no use to the other classes.
+//! on a block of this size hides the exchange, and the purger sees what an idle thread left behind. Shelves are emptied
+//! before the heap grows: what lies on one is of no use to the other classes.
 
 use core::ptr::{self, NonNull};
 
 use crate::base::padded::Padded;
 use crate::base::sync::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use crate::config::{HARDENED, MIDDLE_KEPT, MIDDLE_KEPT_BYTES, MIDDLE_KEPT_LEAST, MIDDLE_KEPT_SHARE};
+use crate::config::{HARDENED, MIDDLE_KEPT, MIDDLE_KEPT_BYTES};
 use crate::heap::segment::{Kind, Run, Segment};
 use crate::heap::segments::{SEGMENTS, Segments};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
-use crate::heap::{fault, hardened, purge, segments};
+use crate::heap::{fault, hardened, purge};
 use crate::vm::sys;
 
 #[derive(Debug)]
@@ -101,42 +101,6 @@ pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
     unsafe { take_home(class, block.as_ptr()) };
 }
 
-/// Before a run is taken: sends blocks home from the shelves, class by class in turn, as long as all together hold too
-/// much. What lay there when the sizes changed makes room for what is asked for now. (Without a purger the shelves are
-/// short.)
-fn shed() {
-    static TURN: AtomicUsize = AtomicUsize::new(0);
-    if !settings().background_purger() {
-        return;
-    }
-    let bound = (segments::in_use() / MIDDLE_KEPT_SHARE).max(MIDDLE_KEPT_LEAST);
-    let mut held = held();
-    if held <= bound {
-        return;
-    }
-    for _ in 0..MIDDLE {
-        let turn = TURN.fetch_add(1, Ordering::Relaxed) % MIDDLE;
-        let class = SizeClass::from_index(SizeClass::SMALL + turn);
-        while held > bound
-            && let Some(block) = take_from_shelf(class)
-        {
-            held = held.saturating_sub(class.size());
-            // SAFETY: a block from a shelf belongs to who took it.
-            unsafe { take_home(class, block.as_ptr()) };
-        }
-    }
-    purge::note_dirt();
-}
-
-/// Bytes on all shelves.
-fn held() -> usize {
-    let bytes = |(index, shelf): (usize, &Padded<Shelf>)| {
-        let blocks = shelf.places.iter().filter(|place| !place.load(Ordering::Relaxed).is_null()).count();
-        blocks * SizeClass::from_index(SizeClass::SMALL + index).size()
-    };
-    SHELVES.iter().enumerate().map(bytes).sum()
-}
-
 /// Makes a block of `old` one of `new` where it is; false, and nothing is changed, when there is no room behind it.
 ///
 /// # Safety
@@ -218,14 +182,39 @@ impl Shelf {
 }
 
 pub(super) fn take_run(class: SizeClass) -> Option<Run> {
-    shed();
-    let mut segments = SEGMENTS.lock();
-    let run = segments.take(class.granules())?;
-    *segments.out_of(class) += 1;
-    drop(segments);
+    let run = granules(class.granules())?;
+    *SEGMENTS.lock().out_of(class) += 1;
     // SAFETY: the run is this function's.
     unsafe { run.set_class(class) };
     Some(run)
+}
+
+/// So many adjacent granules. Before fresh ones are touched all shelves are emptied: what lies on them costs no page
+/// faults, and is of no use to other classes there.
+pub(crate) fn granules(len: usize) -> Option<Run> {
+    let used = SEGMENTS.lock().take_used(len);
+    used.or_else(|| {
+        // What is freed when hardened stays away from its next owner.
+        if !HARDENED {
+            take_all_home();
+        }
+        SEGMENTS.lock().take(len)
+    })
+}
+
+fn take_all_home() {
+    let mut found = false;
+    for index in SizeClass::SMALL..SizeClass::COUNT {
+        let class = SizeClass::from_index(index);
+        while let Some(block) = take_from_shelf(class) {
+            // SAFETY: a block from a shelf belongs to who took it.
+            unsafe { take_home(class, block.as_ptr()) };
+            found = true;
+        }
+    }
+    if found {
+        purge::note_dirt();
+    }
 }
 
 /// # Safety

@@ -172,14 +172,14 @@ impl Segment {
         unsafe { segment.write_bytes(KIND_HUGE, GRANULES) };
     }
 
-    /// Asks for huge pages.
+    /// Asks for huge pages from the byte `from` on.
     ///
     /// # Safety
-    /// The segment is a new one's, its header committed, and nobody knows of it.
-    pub(super) unsafe fn ask_for_huge_pages(segment: NonNull<Segment>) {
+    /// `from` is short of the segment's end. The segment is a new one's, its header committed, and nobody knows of it.
+    pub(super) unsafe fn ask_for_huge_pages(segment: NonNull<Segment>, from: usize) {
         // SAFETY: passed on to the caller.
         unsafe {
-            platform::advise_huge_pages(segment.as_ptr().cast(), SEGMENT);
+            platform::advise_huge_pages(segment.as_ptr().cast::<u8>().add(from), SEGMENT - from);
             (&raw const (*segment.as_ptr()).is_huge).as_ref_unchecked().store(true, Ordering::Relaxed);
         }
     }

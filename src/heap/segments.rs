@@ -9,7 +9,7 @@ use core::ptr::{self, NonNull};
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{
-    COMMIT_STEP, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HUGE_PAGES_FROM_SEGMENT, HugePages, SEGMENT,
+    COMMIT_STEP, FIRST_SMALL_PAGES, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HugePages, SEGMENT,
 };
 use crate::heap::directory;
 use crate::heap::region::Regions;
@@ -77,8 +77,15 @@ impl Segments {
         charged.saturating_add(bytes) <= settings().memory_limit()
     }
 
-    /// Takes `len` adjacent granules, committed; dirty ones first, as they cost no page faults. None when out of
-    /// memory or over the limit.
+    /// Takes `len` adjacent dirty granules, which cost no page faults. None when there are none in the segment that
+    /// [`Segments::take`] would choose.
+    pub(crate) fn take_used(&mut self, len: usize) -> Option<Run> {
+        let segment = self.find(len)?;
+        let run = Run { segment, first: choose_dirty(segment, len)?, len };
+        self.take_run(run).then_some(run)
+    }
+
+    /// Takes `len` adjacent granules, committed; dirty ones first. None when out of memory or over the limit.
     pub(crate) fn take(&mut self, len: usize) -> Option<Run> {
         let segment = match self.find(len) {
             Some(segment) => segment,
@@ -86,11 +93,7 @@ impl Segments {
             None => return None,
         };
         let run = Run { segment, first: choose(segment, len)?, len };
-        self.take_run(run).then(|| {
-            // SAFETY: the lock makes this the only reference.
-            unsafe { state(segment) }.was_empty = false;
-            run
-        })
+        self.take_run(run).then_some(run)
     }
 
     /// Takes these granules, which are free; false when out of memory or over the limit.
@@ -102,6 +105,8 @@ impl Segments {
             return false;
         }
         self.mark(run, false);
+        // SAFETY: the lock makes this the only reference.
+        unsafe { state(run.segment) }.was_empty = false;
         self.relist(run.segment);
         self.check();
         true
@@ -239,15 +244,15 @@ impl Segments {
             return None;
         }
         let segment = base.cast::<Segment>();
-        let is_huge = match settings().huge_pages() {
-            HugePages::System => false,
+        let huge_from = match settings().huge_pages() {
             // A hardened segment's header is megabytes that are touched here and there.
-            HugePages::Large => !HARDENED && self.count >= HUGE_PAGES_FROM_SEGMENT,
-            HugePages::Always => true,
+            HugePages::Large if !HARDENED => Some(if self.count == 0 { FIRST_SMALL_PAGES } else { 0 }),
+            HugePages::System | HugePages::Large => None,
+            HugePages::Always => Some(0),
         };
-        if is_huge {
+        if let Some(from) = huge_from {
             // SAFETY: as above.
-            unsafe { Segment::ask_for_huge_pages(segment) };
+            unsafe { Segment::ask_for_huge_pages(segment, from) };
         }
         // SAFETY: the header is committed zero memory, which is a valid header, and this is the only reference.
         let state = unsafe { state(segment) };
@@ -356,8 +361,12 @@ fn bucket(state: &State) -> usize {
 /// The first granule of a run of `len` free ones: dirty if possible.
 fn choose(segment: NonNull<Segment>, len: usize) -> Option<usize> {
     // SAFETY: the caller holds the lock.
-    let free = unsafe { &state(segment).free };
-    free.and(&Segment::dirty(segment)).find_run(len).or_else(|| free.find_run(len))
+    choose_dirty(segment, len).or_else(|| unsafe { &state(segment).free }.find_run(len))
+}
+
+fn choose_dirty(segment: NonNull<Segment>, len: usize) -> Option<usize> {
+    // SAFETY: the caller holds the lock.
+    unsafe { &state(segment).free }.and(&Segment::dirty(segment)).find_run(len)
 }
 
 /// Purges free granules that were dirty in the last round too, and unmaps segments that were empty in it too; all such
@@ -434,11 +443,6 @@ pub(crate) fn uncharge(bytes: usize) {
     let mut segments = SEGMENTS.lock();
     segments.huge_bytes -= bytes;
     segments.publish();
-}
-
-/// Bytes of granules and huge blocks in use, touched or not.
-pub(crate) fn in_use() -> usize {
-    IN_USE.load(Ordering::Relaxed)
 }
 
 /// Bytes of granules and huge blocks in use, touched or not, and of free pages that are kept.

@@ -13,7 +13,7 @@ use crate::heap::segment::{Run, Segment};
 use crate::heap::segments::SEGMENTS;
 use crate::heap::size_class::SizeClass;
 use crate::heap::slab::{self, Home, Slab};
-use crate::heap::{fault, round};
+use crate::heap::{fault, middle, round};
 use crate::vm::{Lock, page_size};
 
 #[derive(Debug)]
@@ -167,7 +167,7 @@ pub(crate) unsafe fn thaw() {
 }
 
 fn new_slab(class: SizeClass) -> Option<&'static mut Slab> {
-    let run = SEGMENTS.lock().take(class.granules())?;
+    let run = middle::granules(class.granules())?;
     let (slab, bits) = run.slab();
     // SAFETY: the run is this function's, and with it the places for its descriptor and bitmap. Descriptors lie in
     // headers, which stay mapped as long as their slabs live.

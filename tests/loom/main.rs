@@ -29,7 +29,5 @@ mod config {
     pub(crate) const MIDDLE_KEPT: usize = 4;
     /// One place on the shelf of the only class.
     pub(crate) const MIDDLE_KEPT_BYTES: usize = 1 << 20;
-    pub(crate) const MIDDLE_KEPT_SHARE: usize = 8;
-    pub(crate) const MIDDLE_KEPT_LEAST: usize = 8 << 20;
 }
 mod models;
