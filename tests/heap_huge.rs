@@ -143,6 +143,31 @@ fn huge_blocks_are_unmapped() {
     });
 }
 
+/// Would catch kept blocks of sizes that nobody asks for any more, which keep out those that come and go.
+#[test]
+#[cfg_attr(feature = "hardened", ignore = "a hardened heap gives a freed huge block's pages back at once")]
+fn a_block_that_comes_and_goes_is_kept_whatever_was_freed_before() {
+    let never_purged = |command: &mut Command| {
+        command.env("ARENITE_PURGE_DELAY_MS", "600000");
+    };
+    let work = || {
+        let others: Vec<Block> = (0..8).map(|_| Block::alloc(layout(9 * MIB, 8)).unwrap()).collect();
+        others.into_iter().for_each(Block::free);
+        let come_and_go = || {
+            let mut block = Block::alloc(layout(40 * MIB, 8)).unwrap();
+            block.fill(1);
+            block.free();
+        };
+        come_and_go();
+        let before = minor_faults();
+        (0..4).for_each(|_| come_and_go());
+        // One would take ten thousand of small pages, twenty of huge ones.
+        assert!(minor_faults() < before + 16, "{} page faults", minor_faults() - before);
+    };
+    in_child("a_block_that_comes_and_goes_is_kept_whatever_was_freed_before", never_purged, work)
+        .assert_success();
+}
+
 /// Would catch a heap that breaks where the process has no mapping left: requests may be refused, blocks may not.
 #[test]
 fn lives_with_no_mapping_left() {

@@ -54,7 +54,7 @@ const LARGEST: usize = 1 << 52;
 
 #[derive(Debug)]
 struct Huge {
-    /// Freed blocks, by their headers; with the round in which they came.
+    /// Freed blocks, by their headers, the oldest first; with the round in which they came.
     kept: [Option<(NonNull<Header>, u32)>; HUGE_KEPT],
     counts: Counts,
 }
@@ -121,18 +121,21 @@ pub(crate) unsafe fn free(block: NonNull<u8>) {
     // Without a purger nobody ages what is kept, so it counts as retained.
     let retain = if settings().background_purger() { usize::MAX } else { settings().retain() };
     let bound = retain.min(HUGE_KEPT_BYTES) + huge.counts.bytes / 8;
-    let place = huge.kept.iter().position(Option::is_none);
-    if let Some(place) = place.filter(|_| huge.counts.kept_bytes + size <= bound) {
-        huge.kept[place] = Some((header, round::current()));
-        huge.counts.kept += 1;
-        huge.counts.kept_bytes += size;
-        KEPT_BYTES.store(huge.counts.kept_bytes, Ordering::Relaxed);
-        drop(huge);
-    } else {
+    if size > bound {
         drop(huge);
         // SAFETY: the block is the caller's, who is done with it.
         unsafe { unmap(header) };
+        return;
     }
+    while huge.counts.kept == HUGE_KEPT || huge.counts.kept_bytes + size > bound {
+        // The oldest makes room: sizes that are not asked for any more would keep out those that are.
+        let Some(oldest) = huge.take(0) else { break };
+        drop(huge);
+        // SAFETY: the block came out of the kept ones and is this function's.
+        unsafe { unmap(oldest) };
+        huge = HUGE.lock();
+    }
+    huge.keep(header, size);
 }
 
 /// Bytes from the block's first on that belong to it.
@@ -186,21 +189,16 @@ pub(crate) fn flush(all: bool) -> (usize, bool) {
         return hardened::huge::flush(all);
     }
     let mut bytes = 0;
-    let mut more = false;
-    for place in 0..HUGE_KEPT {
+    // No more than can lie there now, however fast others bring new ones.
+    for _ in 0..HUGE_KEPT {
         let mut huge = HUGE.lock();
-        match huge.kept[place] {
-            Some((_, since)) if !all && !round::is_past(since) => more = true,
-            Some((header, _)) => {
-                huge.take(place);
-                drop(huge);
-                // SAFETY: the block came out of the kept ones and is this function's.
-                bytes += unsafe { unmap(header) };
-            }
-            None => {}
-        }
+        let is_due = huge.kept[0].is_some_and(|(_, since)| all || round::is_past(since));
+        let Some(header) = is_due.then(|| huge.take(0)).flatten() else { break };
+        drop(huge);
+        // SAFETY: the block came out of the kept ones and is this function's.
+        bytes += unsafe { unmap(header) };
     }
-    (bytes, more)
+    (bytes, HUGE.lock().counts.kept > 0)
 }
 
 /// When hardened: a block of `size` bytes is not a caller's any more.
@@ -448,12 +446,24 @@ pub(super) unsafe fn unmap(header: NonNull<Header>) -> usize {
 }
 
 impl Huge {
+    /// There is room.
+    fn keep(&mut self, header: NonNull<Header>, size: usize) {
+        self.kept[self.counts.kept] = Some((header, round::current()));
+        self.counts.kept += 1;
+        self.count_kept_bytes(self.counts.kept_bytes + size);
+    }
+
     fn take(&mut self, place: usize) -> Option<NonNull<Header>> {
         let (header, _) = self.kept[place].take()?;
+        self.kept[place..self.counts.kept].rotate_left(1);
         self.counts.kept -= 1;
         // SAFETY: kept headers are valid.
-        self.counts.kept_bytes -= unsafe { (*header.as_ptr()).size };
-        KEPT_BYTES.store(self.counts.kept_bytes, Ordering::Relaxed);
+        self.count_kept_bytes(self.counts.kept_bytes - unsafe { (*header.as_ptr()).size });
         Some(header)
+    }
+
+    fn count_kept_bytes(&mut self, bytes: usize) {
+        self.counts.kept_bytes = bytes;
+        KEPT_BYTES.store(bytes, Ordering::Relaxed);
     }
 }
