@@ -51,8 +51,11 @@ pub(crate) const MAGAZINE_SLOTS: usize = 64;
 /// exchange.
 pub(crate) const ROOM_STEP: usize = 512;
 
+/// How often a thread takes a block of a class from its slab, or puts one back there, before it has a magazine of it.
+pub(crate) const RARE: u8 = 4;
+
 /// After how many exchanges a thread has a second magazine of a class.
-pub(crate) const SPARE_FROM: u8 = 4;
+pub(crate) const SPARE_FROM: u8 = RARE + 4;
 
 /// What a magazine may hold in bytes, for the classes where 61 blocks would be more.
 pub(crate) const MAGAZINE_BYTES: usize = 16 << 10;

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc;
+use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -75,6 +75,34 @@ fn blocks_outlive_their_threads() {
         for part in [left, right] {
             thread::spawn(|| part.into_iter().for_each(Block::free)).join().unwrap();
         }
+    });
+}
+
+/// Would catch a thread that keeps a block, and room for more, of each class that it has used once or twice.
+#[test]
+#[cfg_attr(feature = "hardened", ignore = "a hardened heap keeps freed blocks in quarantine")]
+fn an_idle_thread_holds_little() {
+    const THREADS: usize = 200;
+    alone("an_idle_thread_holds_little", || {
+        let (idle, over) = (Barrier::new(THREADS + 1), Barrier::new(THREADS + 1));
+        thread::scope(|scope| {
+            for seed in 0..THREADS {
+                let (idle, over) = (&idle, &over);
+                scope.spawn(move || {
+                    let mut random = Random::new(seed as u64);
+                    let blocks: [Block; 100] =
+                        std::array::from_fn(|_| Block::alloc(layout(random.between(1, 500), 8)).unwrap());
+                    blocks.into_iter().for_each(Block::free);
+                    idle.wait();
+                    over.wait();
+                });
+            }
+            idle.wait();
+            let stats = arenite::stats();
+            over.wait();
+            let held = (stats.in_caches + stats.metadata) / THREADS;
+            assert!(held < 32 * KIB, "{held} bytes a thread\n{stats}");
+        });
     });
 }
 

@@ -19,7 +19,7 @@ use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::base::sync::{AtomicPtr, Ordering};
-use crate::config::{HARDENED, Options, ROOM_STEP, SPARE_FROM};
+use crate::config::{HARDENED, Options, RARE, ROOM_STEP, SPARE_FROM};
 use crate::heap::hardened::secret;
 use crate::heap::magazine::{MAGAZINE_SIZE, MARKS, Magazine, Slot, sentinel};
 use crate::heap::size_class::{LINEAR_MAX, SizeClass};
@@ -155,6 +155,12 @@ impl Cache {
             return if self.enter(options) { self.pop(options, class) } else { take_one(class) };
         }
         let loaded = self.loaded(class);
+        if loaded.is_none() && self.is_rare(class) {
+            self.count_exchange(class);
+            let block = take_one(class);
+            purge::note_growth();
+            return block;
+        }
         let spare = self.spare(class);
         if let Some(full) = spare.filter(|spare| !spare.is_empty()) {
             self.load(class, full, loaded);
@@ -218,8 +224,15 @@ impl Cache {
             }
             return purge::note_work();
         }
+        let loaded = self.loaded(class);
+        let is_rare = loaded.is_none() && self.is_rare(class);
         self.count_exchange(class);
-        let (empty, full) = match (self.loaded(class), self.spare(class)) {
+        if is_rare {
+            // SAFETY: passed on to the caller.
+            unsafe { slab_class::give(class, &[block]) };
+            return purge::note_work();
+        }
+        let (empty, full) = match (loaded, self.spare(class)) {
             (Some(loaded), Some(spare)) if spare.is_empty() => (Some(spare), Some(loaded)),
             // SAFETY: the spare is this thread's, and is replaced below.
             (Some(loaded), Some(spare)) => (unsafe { self.give_away(class, spare) }, Some(loaded)),
@@ -252,13 +265,18 @@ impl Cache {
     /// How many blocks a refill brings and a magazine has room for: more with each exchange. A thread that needs little
     /// of a class keeps little, and one that needs thousands comes here seldom.
     fn room(&self, class: SizeClass) -> usize {
-        let exchanges = usize::from(self.exchanges[class.index()].get());
+        let exchanges = usize::from(self.exchanges[class.index()].get().saturating_sub(RARE));
         ((1 + exchanges) * ROOM_STEP / class.size()).clamp(1, class.capacity())
     }
 
     /// Whether a class is used so much that a second magazine pays: it takes 512 bytes by itself.
     fn is_worth_a_spare(&self, class: SizeClass) -> bool {
         self.exchanges[class.index()].get() >= SPARE_FROM
+    }
+
+    /// Whether a class has been used so little that it is worth no magazine yet.
+    fn is_rare(&self, class: SizeClass) -> bool {
+        self.exchanges[class.index()].get() < RARE
     }
 
     fn count_exchange(&self, class: SizeClass) {
