@@ -11,13 +11,13 @@ use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{
     COMMIT_STEP, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HUGE_PAGES_FROM_SEGMENT, HugePages, SEGMENT,
 };
-use crate::heap::directory;
 use crate::heap::region::Regions;
 use crate::heap::segment::{
     Granules, HEADER_GRANULES, HEADER_GRANULES_TOUCHED, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES,
 };
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
+use crate::heap::{directory, window};
 use crate::vm::release::release;
 use crate::vm::{Lock, page_size, sys};
 
@@ -259,6 +259,7 @@ impl Segments {
         self.committed_granules += LEAD_GRANULES;
         self.link(segment, bucket(state));
         directory::add(base.as_ptr());
+        window::open(base);
         Some(segment)
     }
 
