@@ -6,7 +6,7 @@ use std::alloc::GlobalAlloc;
 use std::ptr::NonNull;
 
 use arenite::Options;
-use arenite::heap::Cache;
+use arenite::heap::{self, Cache};
 
 use support::process::in_child;
 use support::{Block, HEAP, KIB, MIB, layout};
@@ -142,7 +142,7 @@ fn a_pointer_to_no_block_freed_unsized() {
 fn a_foreign_pointer_freed_unsized() {
     const NAME: &str = "a_foreign_pointer_freed_unsized";
     static STATIC: u64 = 0;
-    for case in ["stack", "static", "unmapped", "wild", "one", "segment"] {
+    for case in ["stack", "static", "unmapped", "near", "wild", "one", "segment"] {
         let output = in_child(
             NAME,
             |command| _ = command.env("CASE", case),
@@ -152,6 +152,8 @@ fn a_foreign_pointer_freed_unsized() {
                     "stack" => NonNull::from(&on_stack).cast(),
                     "static" => NonNull::from(&STATIC).cast(),
                     "unmapped" => at(kept.addr() + (1 << 40)),
+                    // Not so far that the heap keeps no notes on it.
+                    "near" => at(kept.addr() - (8 << 30)),
                     "wild" => at(0xdead_beef_dead_beef),
                     "one" => at(1),
                     // The heap's own state, at the segment's beginning.
@@ -183,7 +185,12 @@ fn free_unsized(address: NonNull<u8>) {
     const OPTIONS: Options = Options::new();
     // SAFETY: not safe at all, but the cache is this thread's.
     CACHE.with(|cache| unsafe {
-        cache.free_unsized(&OPTIONS, address);
+        // As C's `free` does, by a cache that has room.
+        let small = cache.alloc(&OPTIONS, 64, 16);
+        cache.free(&OPTIONS, NonNull::new(small).unwrap(), 64, 16);
+        if !heap::free_if_cached(cache, address.as_ptr()) {
+            cache.free_unsized(&OPTIONS, address);
+        }
         cache.trim();
     });
 }

@@ -24,7 +24,7 @@ use core::fmt::{self, Write};
 use core::ptr::{self, NonNull};
 
 use arenite::Options;
-use arenite::heap::{self, Cache, EMPTY_MAGAZINE, EmptyMagazine};
+use arenite::heap::{self, Cache, EMPTY_MAGAZINE, EmptyMagazine, Tops};
 
 /// No thread of our own: it would keep a process alive whose last thread ends without `exit`, and `unshare` refuses
 /// processes with threads. Memory returns while the program frees. `ARENITE_BACKGROUND_PURGER=1` starts one all the same.
@@ -49,16 +49,16 @@ global_asm!(
     ".type arenite_preload_cache, @tls_object",
     ".size arenite_preload_cache, {size}",
     "arenite_preload_cache:",
-    ".rept {classes}",
-    ".quad {empty} + {last_slot}",
+    ".rept {tops}",
+    ".quad {empty} + {empty_size}",
     ".endr",
-    ".zero {size} - {classes} * 8",
+    ".zero {size} - {tops} * 8",
     ".popsection",
     align = const align_of::<Cache>(),
     size = const size_of::<Cache>(),
-    classes = const Cache::CLASSES,
+    tops = const Cache::TOPS,
     empty = sym EMPTY_MAGAZINE,
-    last_slot = const size_of::<EmptyMagazine>() - 8,
+    empty_size = const size_of::<EmptyMagazine>(),
 );
 
 /// The calling thread's cache, which lives as long as the thread. Two or three instructions, none of which can fail.
@@ -90,6 +90,77 @@ fn cache() -> *const Cache {
         );
     }
     cache
+}
+
+/// The tops of the calling thread's cache.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn tops() -> impl Tops {
+    let distance;
+    // SAFETY: reads a slot that the dynamic linker has filled for good.
+    unsafe {
+        asm!(
+            "mov {distance}, qword ptr [rip + arenite_preload_cache@GOTTPOFF]",
+            distance = out(reg) distance,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    FromThreadPointer(distance)
+}
+
+/// Where the tops lie, in bytes from the thread pointer: no instruction is spent on adding the two.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+struct FromThreadPointer(usize);
+
+// SAFETY: a cache begins with its tops, and the calling thread's lies there.
+#[cfg(target_arch = "x86_64")]
+unsafe impl Tops for FromThreadPointer {
+    #[inline(always)]
+    unsafe fn load<const STEP: usize, const FIRST: usize>(self, steps: usize) -> *mut *mut u8 {
+        let top;
+        // SAFETY: reads the word, which the caller knows to be one.
+        unsafe {
+            asm!(
+                "mov {top}, qword ptr fs:[{distance} + {steps} * {step} + {first}]",
+                top = lateout(reg) top,
+                distance = in(reg) self.0,
+                steps = in(reg) steps,
+                step = const STEP,
+                first = const FIRST,
+                options(readonly, nostack, preserves_flags),
+            );
+        }
+        top
+    }
+
+    #[inline(always)]
+    unsafe fn advance<const STEP: usize, const FIRST: usize, const BY: isize>(
+        self,
+        steps: usize,
+        _: *mut *mut u8,
+    ) {
+        // SAFETY: writes the word, which the caller knows to be one.
+        unsafe {
+            asm!(
+                "add qword ptr fs:[{distance} + {steps} * {step} + {first}], {by}",
+                distance = in(reg) self.0,
+                steps = in(reg) steps,
+                step = const STEP,
+                first = const FIRST,
+                by = const BY,
+                options(nostack),
+            );
+        }
+    }
+}
+
+/// The tops of the calling thread's cache.
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+fn tops() -> impl Tops {
+    // SAFETY: the cache lives as long as the thread, which does not take the tops to another.
+    unsafe { &*cache() }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -130,8 +201,8 @@ fn allocate(size: usize, align: usize) -> *mut c_void {
 /// `size` bytes, aligned for any type.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc(size: usize) -> *mut c_void {
-    // SAFETY: the cache is this thread's.
-    let block = unsafe { (*cache()).alloc_if_cached(size) };
+    // SAFETY: the tops are this thread's.
+    let block = unsafe { heap::alloc_if_cached(tops(), size) };
     if block.is_null() {
         return malloc_slowly(size);
     }
@@ -148,9 +219,25 @@ extern "C" fn malloc_slowly(size: usize) -> *mut c_void {
 /// `count` times `size` bytes, all zero.
 #[unsafe(no_mangle)]
 pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
-    let Some(size) = count.checked_mul(size).filter(|size| is_possible(*size, MIN_ALIGN)) else {
+    let Some(size) = count.checked_mul(size) else { return refuse(libc::ENOMEM) };
+    // SAFETY: the tops are this thread's; the block is this function's, of `size` bytes at least.
+    unsafe {
+        let block = heap::alloc_if_cached(tops(), size);
+        if block.is_null() {
+            return calloc_slowly(size);
+        }
+        block.write_bytes(0, size);
+        block.cast()
+    }
+}
+
+/// A jump at the end of [`calloc`], which so needs no frame.
+#[cold]
+#[inline(never)]
+extern "C" fn calloc_slowly(size: usize) -> *mut c_void {
+    if !is_possible(size, MIN_ALIGN) {
         return refuse(libc::ENOMEM);
-    };
+    }
     // SAFETY: the cache is this thread's; the size is not too small, and not too large for its alignment.
     or_out_of_memory(unsafe { (*cache()).alloc_zeroed(&OPTIONS, heap::askable_size(size), MIN_ALIGN) })
 }
@@ -161,6 +248,19 @@ pub extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
 /// As for [`free`], unless null is returned for a size above zero.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn realloc(block: *mut c_void, size: usize) -> *mut c_void {
+    if heap::fits_as_it_is(block.cast(), size) {
+        return block;
+    }
+    // SAFETY: passed on to the caller.
+    unsafe { realloc_slowly(block, size) }
+}
+
+/// A jump at the end of [`realloc`], which so needs no frame.
+///
+/// # Safety
+/// As for [`realloc`].
+#[inline(never)]
+unsafe extern "C" fn realloc_slowly(block: *mut c_void, size: usize) -> *mut c_void {
     let Some(old) = NonNull::new(block) else { return malloc(size) };
     if size == 0 {
         // SAFETY: passed on to the caller.
@@ -193,10 +293,9 @@ pub unsafe extern "C" fn reallocarray(block: *mut c_void, count: usize, size: us
 /// `block` is null, or came from a function of this file, has not been freed, and is not used any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn free(block: *mut c_void) {
-    let Some(block) = NonNull::new(block.cast()) else { return };
-    // SAFETY: the cache is this thread's; the block is the caller's.
+    // SAFETY: the tops are this thread's; the block is the caller's.
     unsafe {
-        if !(*cache()).free_unsized_if_cached(block) {
+        if !heap::free_if_cached(tops(), block.cast()) {
             free_slowly(block);
         }
     }
@@ -205,10 +304,22 @@ pub unsafe extern "C" fn free(block: *mut c_void) {
 /// A jump at the end of [`free`], which so needs no frame.
 ///
 /// # Safety
-/// As for [`free`], of a block.
+/// As for [`free`].
 #[cold]
 #[inline(never)]
-unsafe extern "C" fn free_slowly(block: NonNull<u8>) {
+unsafe extern "C" fn free_slowly(block: *mut c_void) {
+    let Some(block) = NonNull::new(block.cast()) else { return };
+    // SAFETY: passed on to the caller.
+    unsafe { free_block_slowly(block) };
+}
+
+/// A jump at the end of [`free_slowly`]: programs free null often.
+///
+/// # Safety
+/// As for [`free`].
+#[cold]
+#[inline(never)]
+unsafe extern "C" fn free_block_slowly(block: NonNull<u8>) {
     // SAFETY: passed on to the caller; the cache is this thread's.
     unsafe { (*cache()).free_unsized(&OPTIONS, block) };
 }

@@ -9,7 +9,7 @@
 //! each call goes to the slabs. New and over caches stand on [`EMPTY_MAGAZINE`], which sends every call to the slow
 //! path; so the fast paths know nothing of it.
 //!
-//! Who writes: only the owner. `top` and `spare` are atomic because [`parked`] reads them from other threads, relaxed.
+//! Who writes: only the owner. `tops` and `spare` are atomic because [`parked`] reads them from other threads, relaxed.
 //! The links are guarded by the lock of the list of threads.
 //!
 //! [`EMPTY_MAGAZINE`]: crate::heap::EMPTY_MAGAZINE
@@ -17,12 +17,12 @@
 use core::cell::Cell;
 use core::ptr::{self, NonNull};
 
-use crate::base::align;
 use crate::base::sync::{AtomicPtr, Ordering};
 use crate::config::{HARDENED, Options, RARE, ROOM_STEP, SPARE_FROM};
 use crate::heap::hardened::secret;
-use crate::heap::magazine::{MAGAZINE_SIZE, MARKS, Magazine, Slot, sentinel};
-use crate::heap::size_class::{LINEAR_MAX, SizeClass};
+use crate::heap::magazine::{MARKS, Magazine, Slot, sentinel};
+use crate::heap::size_class::SizeClass;
+use crate::heap::tops::{self, TOPS, Tops};
 use crate::heap::{depot, metadata, purge, slab_class};
 use crate::vm::{KeepErrno, Lock};
 
@@ -30,8 +30,8 @@ use crate::vm::{KeepErrno, Lock};
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Cache {
-    /// The top of each class's loaded magazine.
-    top: [AtomicPtr<Slot>; SizeClass::SMALL],
+    /// The sentinel, and the top of each class's loaded magazine.
+    tops: [AtomicPtr<Slot>; TOPS],
     /// The top of each class's spare magazine, or null.
     spare: [AtomicPtr<Slot>; SizeClass::SMALL],
     /// How often magazines were exchanged or filled, as far as it is counted: see [`Cache::room`].
@@ -63,17 +63,17 @@ unsafe impl Send for Threads {}
 static THREADS: Lock<Threads> = Lock::new(Threads { head: ptr::null(), count: 0 });
 
 impl Cache {
-    /// How many words, one a small size class, a cache begins with. In a new cache each points to the last word of
-    /// [`EMPTY_MAGAZINE`], and all that follows is zero.
+    /// How many words, one more than there are small size classes, a cache begins with. In a new cache each points to
+    /// the end of [`EMPTY_MAGAZINE`], and all that follows is zero.
     ///
     /// [`EMPTY_MAGAZINE`]: crate::heap::EMPTY_MAGAZINE
-    pub const CLASSES: usize = SizeClass::SMALL;
+    pub const TOPS: usize = TOPS;
 
     /// A new cache.
     #[must_use]
     pub const fn new() -> Cache {
         Cache {
-            top: [const { AtomicPtr::new(sentinel()) }; SizeClass::SMALL],
+            tops: [const { AtomicPtr::new(sentinel()) }; TOPS],
             spare: [const { AtomicPtr::new(ptr::null_mut()) }; SizeClass::SMALL],
             exchanges: [const { Cell::new(0) }; SizeClass::SMALL],
             quarantined: [const { AtomicPtr::new(ptr::null_mut()) }; _],
@@ -86,27 +86,11 @@ impl Cache {
     /// Takes a block of `class`, which may be marked if it spans pages. Null when out of memory.
     #[inline(always)]
     pub(super) fn pop(&self, options: &Options, class: SizeClass) -> *mut u8 {
-        let block = self.pop_if_any(class);
+        let block = tops::pop(self, class);
         if block.is_null() {
             return self.pop_slowly(options, class);
         }
         block
-    }
-
-    /// Takes a block of `class` if the loaded magazine has one; null if not.
-    #[inline(always)]
-    pub(super) fn pop_if_any(&self, class: SizeClass) -> *mut u8 {
-        pop_from(self.top(class))
-    }
-
-    /// The same for a size of 1 to [`LINEAR_MAX`] bytes in the class of the next multiple of 16: every second class, whose
-    /// tops lie 16 bytes apart.
-    #[inline(always)]
-    pub(super) fn pop_sixteens_if_any(&self, size: usize) -> *mut u8 {
-        let offset = ((size - 1) & !15) + size_of::<AtomicPtr<Slot>>();
-        debug_assert!(size <= LINEAR_MAX && offset / 8 == SizeClass::of(align::up(size, 16)).index());
-        // SAFETY: a multiple of a top's size, short of the end of those of the linear classes.
-        pop_from(unsafe { self.top.as_ptr().byte_add(offset).as_ref_unchecked() })
     }
 
     /// Takes a block back.
@@ -117,34 +101,23 @@ impl Cache {
     pub(super) unsafe fn push(&self, options: &Options, class: SizeClass, block: *mut u8) {
         // SAFETY: passed on to the caller.
         unsafe {
-            if !self.push_if_room(class, block) {
+            if !tops::push(self, class.index() + 1, block) {
                 self.push_slowly(options, class, block);
             }
         }
     }
 
-    /// Takes a block back if the loaded magazine has room for it; else it stays the caller's.
-    ///
-    /// # Safety
-    /// As for [`Cache::push`].
-    #[inline(always)]
-    #[must_use]
-    pub(super) unsafe fn push_if_room(&self, class: SizeClass, block: *mut u8) -> bool {
-        let top = self.top(class).load(Ordering::Relaxed).wrapping_add(1);
-        if top.addr().is_multiple_of(MAGAZINE_SIZE) {
-            return false;
-        }
-        // SAFETY: short of the magazine's end, so `top` is a slot of it, and the magazine is this thread's.
-        unsafe { *top = block };
-        self.top(class).store(top, Ordering::Relaxed);
-        true
+    fn top(&self, class: SizeClass) -> &AtomicPtr<Slot> {
+        &self.tops[class.index() + 1]
     }
 
+    /// # Safety
+    /// `offset` is a multiple of a word, in bytes, and one of the words lies there.
     #[inline(always)]
-    fn top(&self, class: SizeClass) -> &AtomicPtr<Slot> {
-        invariant!(class.index() < SizeClass::SMALL);
-        // SAFETY: callers pass small classes only.
-        unsafe { self.top.get_unchecked(class.index()) }
+    unsafe fn top_at(&self, offset: usize) -> &AtomicPtr<Slot> {
+        invariant!(offset.is_multiple_of(size_of::<*mut Slot>()) && offset < size_of_val(&self.tops));
+        // SAFETY: passed on to the caller.
+        unsafe { self.tops.as_ptr().byte_add(offset).as_ref_unchecked() }
     }
 
     #[cold]
@@ -414,23 +387,32 @@ impl Cache {
     }
 }
 
+// SAFETY: a cache begins with its tops, and a reference to one is given away as `Tops` by the thread that owns it.
+unsafe impl Tops for &Cache {
+    #[inline(always)]
+    unsafe fn load<const STEP: usize, const FIRST: usize>(self, steps: usize) -> *mut Slot {
+        // SAFETY: passed on to the caller.
+        unsafe { self.top_at(steps * STEP + FIRST) }.load(Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    unsafe fn advance<const STEP: usize, const FIRST: usize, const BY: isize>(
+        self,
+        steps: usize,
+        top: *mut Slot,
+    ) {
+        // SAFETY: passed on to the caller.
+        let place = unsafe { self.top_at(steps * STEP + FIRST) };
+        // Loaded again where one instruction changes a word in memory: the compiler makes that of it.
+        let top = if cfg!(target_arch = "x86_64") { place.load(Ordering::Relaxed) } else { top };
+        place.store(top.wrapping_byte_offset(BY), Ordering::Relaxed);
+    }
+}
+
 impl Default for Cache {
     fn default() -> Cache {
         Cache::new()
     }
-}
-
-/// Takes a block from the magazine with this top if it has one; null if not.
-#[inline(always)]
-fn pop_from(place: &AtomicPtr<Slot>) -> *mut u8 {
-    let top = place.load(Ordering::Relaxed);
-    // SAFETY: a top always points to a slot.
-    let block = unsafe { *top };
-    if !block.is_null() {
-        // SAFETY: the slot holds a block, so it is not the floor, and there is one below it.
-        place.store(unsafe { top.sub(1) }, Ordering::Relaxed);
-    }
-    block
 }
 
 /// Takes blocks from slabs; if there is no memory for a new one, once more after kept memory was given back. Returns how

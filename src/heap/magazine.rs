@@ -6,11 +6,11 @@
 //! ```text
 //!  slot   0        1       2 .. floor-1   floor      floor+1 ..... 63
 //!       [ link  | floor  |  unused      |  null   |  blocks, the first pushed lowest ]
-//!                                           ^ top when empty            ^ top when full
+//!                                                      ^ top when empty              ^ top when full
 //! ```
 //!
-//! One pointer, `top`, is the whole state. Empty: the slot under `top` is the floor's null, and the load that fetches
-//! a block is the test. Full: the next slot is a multiple of 512. The floor stands so high that as many blocks fit above
+//! One pointer, `top`, is the whole state: the next free slot. Empty: the slot below is the floor's null, and the load
+//! that fetches a block is the test. Full: `top` is a multiple of 512. The floor stands so high that as many blocks fit above
 //! it as are wanted, which may be few, and the magazine itself says where that is. `link` is used while a magazine lies in
 //! a depot or in the pool.
 //!
@@ -47,7 +47,7 @@ pub(crate) const MARKS: usize = FRESH | FRESH_WITHIN;
 #[repr(C, align(512))]
 pub struct EmptyMagazine([usize; MAGAZINE_SLOTS]);
 
-/// The one [`EmptyMagazine`]. A cache that was never used has each of its tops at the last word of it.
+/// The one [`EmptyMagazine`]. A cache that was never used has each of its tops at the end of it.
 pub static EMPTY_MAGAZINE: EmptyMagazine = EmptyMagazine([0; MAGAZINE_SLOTS]);
 
 const_assert!(MAGAZINE_SIZE.is_power_of_two());
@@ -56,7 +56,7 @@ const_assert!(align_of::<EmptyMagazine>() == MAGAZINE_SIZE);
 
 /// The top of the magazine that a fresh cache stands on.
 pub(crate) const fn sentinel() -> *mut Slot {
-    (&raw const EMPTY_MAGAZINE).cast_mut().cast::<Slot>().wrapping_add(MAGAZINE_SLOTS - 1)
+    (&raw const EMPTY_MAGAZINE).cast_mut().cast::<Slot>().wrapping_add(MAGAZINE_SLOTS)
 }
 
 /// A magazine by its `top`.
@@ -76,7 +76,8 @@ impl Magazine {
     }
 
     pub(crate) fn base(self) -> *mut Slot {
-        self.top.map_addr(|addr| addr & !(MAGAZINE_SIZE - 1))
+        // A full one's top is its end.
+        self.top.map_addr(|addr| (addr - 1) & !(MAGAZINE_SIZE - 1))
     }
 
     /// Where the magazine at `base` says that its floor is. Other threads read it while they count.
@@ -99,16 +100,15 @@ impl Magazine {
         Magazine::floor_at(base).store(floor, Ordering::Relaxed);
         // SAFETY: the floor lies within the magazine.
         unsafe {
-            let top = base.add(floor);
-            top.write(ptr::null_mut());
-            Magazine { top }
+            base.add(floor).write(ptr::null_mut());
+            Magazine { top: base.add(floor + 1) }
         }
     }
 
     /// How many blocks it holds. Of another thread's magazine, which may change meanwhile, about so many.
     pub(crate) fn len(self) -> usize {
-        let index = (self.top.addr() & (MAGAZINE_SIZE - 1)) / size_of::<Slot>();
-        index.saturating_sub(self.floor())
+        let below = (self.top.addr() - self.base().addr()) / size_of::<Slot>();
+        below.saturating_sub(self.floor() + 1)
     }
 
     pub(crate) fn is_empty(self) -> bool {
@@ -116,7 +116,7 @@ impl Magazine {
     }
 
     pub(crate) fn is_full(self) -> bool {
-        (self.top.addr() + size_of::<Slot>()).is_multiple_of(MAGAZINE_SIZE)
+        self.top.addr().is_multiple_of(MAGAZINE_SIZE)
     }
 
     /// Fills it, while it is empty, with at most `most` blocks that `take` writes, the first of them on top; returns how
@@ -127,8 +127,8 @@ impl Magazine {
     /// not reach the magazine otherwise.
     pub(crate) unsafe fn fill(&mut self, most: usize, take: impl FnOnce(&mut [Slot]) -> usize) -> usize {
         invariant!(self.is_empty() && most < MAGAZINE_SLOTS - self.floor());
-        // SAFETY: the slots above an empty magazine's top are its own, and hold pointers, of old blocks or null.
-        let slots = unsafe { core::slice::from_raw_parts_mut(self.top.add(1), most) };
+        // SAFETY: the slots from an empty magazine's top on are its own, and hold pointers, of old blocks or null.
+        let slots = unsafe { core::slice::from_raw_parts_mut(self.top, most) };
         let taken = take(slots);
         slots[..taken].reverse();
         // SAFETY: at most the room that there is.
@@ -140,10 +140,10 @@ impl Magazine {
     /// The magazine is the caller's and not full.
     pub(crate) unsafe fn push(&mut self, block: *mut u8) {
         invariant!(!self.is_full());
-        // SAFETY: not full, so the next slot lies within the magazine.
+        // SAFETY: not full, so the top lies within the magazine.
         unsafe {
-            self.top = self.top.add(1);
             self.top.write(block);
+            self.top = self.top.add(1);
         }
     }
 

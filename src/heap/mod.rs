@@ -18,12 +18,13 @@
 //! their own.
 //!
 //! The layout that Rust passes to a free names the class, so steps 1 to 3 read nothing but the thread's own words. A C
-//! shim, which gets a pointer only, finds the class in one byte of the segment's header: [`Cache::free_unsized`].
+//! shim, which gets a pointer only, finds the class in one byte of a table, without a look through the pointer:
+//! [`free_if_cached`].
 //!
 //! # For shims
 //! A program uses [`Arenite`]. This module is public for those who bind the heap to another language's allocation
 //! functions, as the `preload` example does, and hold the caches themselves: one in each thread's own memory, never
-//! moved, made by [`Cache::new`] or as [`Cache::CLASSES`] says.
+//! moved, made by [`Cache::new`] or as [`Cache::TOPS`] says.
 //!
 //! [`Arenite`]: crate::Arenite
 
@@ -48,9 +49,14 @@ mod settings;
 mod size_class;
 mod slab;
 mod slab_class;
+mod tops;
 pub(crate) mod usage;
+mod window;
 
 pub use cache::Cache;
 pub use magazine::{EMPTY_MAGAZINE, EmptyMagazine};
 pub(crate) use route::usable_size_of_layout;
-pub use route::{askable_size, check_size, check_write, usable_size};
+pub use route::{
+    alloc_if_cached, askable_size, check_size, check_write, fits_as_it_is, free_if_cached, usable_size,
+};
+pub use tops::Tops;

@@ -10,7 +10,8 @@ use crate::heap::cache::{Cache, unmark};
 use crate::heap::magazine::{FRESH, FRESH_WITHIN};
 use crate::heap::segment::{Kind, Segment};
 use crate::heap::size_class::{INLINE_MAX, LINEAR_MAX, SizeClass};
-use crate::heap::{fault, hardened, huge, middle, process, purge};
+use crate::heap::tops::{self, Tops};
+use crate::heap::{fault, hardened, huge, middle, process, purge, window};
 use crate::vm::{KeepErrno, page_size};
 
 /// What C's `malloc` promises.
@@ -94,29 +95,73 @@ pub const fn askable_size(size: usize) -> usize {
     if HARDENED || size > 0 { size } else { 1 }
 }
 
-impl Cache {
-    /// Allocates `size` bytes aligned to 16, as C's `malloc` does, if that takes no more than to take a block from the
-    /// thread's cache: no call is made. Null where it takes more, or the size is zero or too large: [`Cache::alloc`] does it
-    /// then.
-    ///
-    /// # Safety
-    /// The calling thread owns the cache.
-    #[inline(always)]
-    pub unsafe fn alloc_if_cached(&self, size: usize) -> *mut u8 {
-        if HARDENED {
-            return ptr::null_mut();
-        }
-        // Zero becomes the largest number.
-        let above = size.wrapping_sub(1);
-        if above < LINEAR_MAX {
-            return self.pop_sixteens_if_any(size);
-        }
-        if above < INLINE_MAX - MALLOC_ALIGN {
-            return self.pop_if_any(SizeClass::of_inline(align::up(size, MALLOC_ALIGN)));
-        }
-        ptr::null_mut()
+/// Allocates `size` bytes aligned to 16, as C's `malloc` does, if that takes no more than to take a block from the
+/// thread's cache: no call is made. Null where it takes more, or the size is zero or too large: [`Cache::alloc`] does it
+/// then.
+///
+/// # Safety
+/// The tops are those of a cache that the calling thread owns.
+#[inline(always)]
+pub unsafe fn alloc_if_cached(tops: impl Tops, size: usize) -> *mut u8 {
+    if HARDENED {
+        return ptr::null_mut();
     }
+    // Zero becomes the largest number.
+    let above = size.wrapping_sub(1);
+    if above < LINEAR_MAX {
+        return tops::pop_sixteens(tops, size);
+    }
+    if above < INLINE_MAX - MALLOC_ALIGN {
+        return tops::pop(tops, SizeClass::of_inline(align::up(size, MALLOC_ALIGN)));
+    }
+    ptr::null_mut()
+}
 
+/// Frees a block of unknown layout if that takes no more than to put it into the thread's cache: no call is made, so
+/// `errno` stays as it is. False, and nothing was done, where it takes more, or the pointer is null:
+/// [`Cache::free_unsized`] does it then.
+///
+/// # Safety
+/// As for [`Cache::free_unsized`], but for null. The tops are those of a cache that the calling thread owns.
+#[inline(always)]
+#[must_use]
+pub unsafe fn free_if_cached(tops: impl Tops, block: *mut u8) -> bool {
+    if HARDENED {
+        return false;
+    }
+    let Some(kind) = window::kind_at(block.addr()) else { return false };
+    // SAFETY: passed on to the caller; no kind is above the last small class's, and that of null is zero.
+    unsafe { tops::push(tops, kind, block) }
+}
+
+/// Whether a block of `size` bytes aligned to 16 would be like this one, so that [`Cache::realloc_unsized`] would return
+/// it as it is. False for null, for no bytes, and where it takes more than a look at two tables to say.
+#[inline(always)]
+#[must_use]
+pub fn fits_as_it_is(block: *mut u8, size: usize) -> bool {
+    // Zero becomes the largest number.
+    if HARDENED || size.wrapping_sub(1) >= INLINE_MAX - MALLOC_ALIGN {
+        return false;
+    }
+    let class = SizeClass::of_inline(align::up(size, MALLOC_ALIGN));
+    window::kind_at(block.addr()) == Some(class.index() + 1)
+}
+
+/// The way that a block came; ends the process with one line where there is none.
+#[inline]
+fn route_of(block: NonNull<u8>) -> Route {
+    if let Some(kind @ 1..) = window::kind_at(block.addr().get()) {
+        return Route::Small(SizeClass::from_index(kind - 1));
+    }
+    match Segment::kind_at(block) {
+        Kind::Class(class) if class.index() < SizeClass::SMALL => Route::Small(class),
+        Kind::Class(class) => Route::Middle(class),
+        Kind::Huge => Route::Huge,
+        Kind::None => fault::die_of_foreign_block(block.as_ptr()),
+    }
+}
+
+impl Cache {
     /// Allocates `size` bytes aligned to `align`; null when out of memory. `options` hold if this is the process's
     /// first allocation.
     ///
@@ -214,23 +259,6 @@ impl Cache {
         purge::note_work();
     }
 
-    /// Frees a block of unknown layout if that takes no more than to put it into the thread's cache: no call is made, so
-    /// `errno` stays as it is. False, and nothing was done, where it takes more: [`Cache::free_unsized`] does it then.
-    ///
-    /// # Safety
-    /// As for [`Cache::free_unsized`].
-    #[inline(always)]
-    #[must_use]
-    pub unsafe fn free_unsized_if_cached(&self, block: NonNull<u8>) -> bool {
-        if HARDENED {
-            return false;
-        }
-        // SAFETY: passed on to the caller.
-        unsafe {
-            Segment::small_class_at(block).is_some_and(|class| self.push_if_room(class, block.as_ptr()))
-        }
-    }
-
     /// Frees a block of unknown layout: its class stands in its segment's header.
     ///
     /// # Safety
@@ -240,6 +268,13 @@ impl Cache {
         if HARDENED {
             // SAFETY: passed on to the caller.
             return unsafe { self.free_checked(options, block, None) };
+        }
+        // Of a large heap, most blocks lie where the window does not reach.
+        if let Some(class) = Segment::small_class_at(block)
+            // SAFETY: passed on to the caller.
+            && unsafe { tops::push(self, class.index() + 1, block.as_ptr()) }
+        {
+            return;
         }
         let _errno = KeepErrno::new();
         // SAFETY: passed on to the caller.
@@ -313,12 +348,7 @@ impl Cache {
             if HARDENED {
                 return self.realloc_checked(options, block, None, align, new_size);
             }
-            let from = match Segment::kind_at(block) {
-                Kind::Class(class) if class.index() < SizeClass::SMALL => Route::Small(class),
-                Kind::Class(class) => Route::Middle(class),
-                Kind::Huge => Route::Huge,
-                Kind::None => fault::die_of_foreign_block(block.as_ptr()),
-            };
+            let from = route_of(block);
             let resized = resize(block, from, route(new_size, align), new_size);
             if !resized.is_null() {
                 return resized;
@@ -326,8 +356,12 @@ impl Cache {
             let Some(new) = NonNull::new(self.alloc(options, new_size, align)) else {
                 return ptr::null_mut();
             };
-            new.copy_from_nonoverlapping(block, usable_size(block).min(new_size));
-            if !self.free_unsized_if_cached(block) {
+            let old_size = match from {
+                Route::Small(class) | Route::Middle(class) => class.size(),
+                Route::Huge => huge::usable_size(block),
+            };
+            new.copy_from_nonoverlapping(block, old_size.min(new_size));
+            if !free_if_cached(self, block.as_ptr()) {
                 self.free_unsized(options, block);
             }
             new.as_ptr()

@@ -16,10 +16,10 @@ use static_assertions::const_assert;
 use crate::base::bitmap::{Bitmap, ones};
 use crate::base::sync::{AtomicBool, AtomicU8, AtomicU16, AtomicUsize, Ordering};
 use crate::config::{GRANULE, GRANULES, HARDENED, HugePages, SEGMENT, SEGMENT_GAP, SLAB_BLOCKS_MAX};
-use crate::heap::directory;
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::slab::{Slab, WORDS};
+use crate::heap::{directory, window};
 use crate::vm::{page_size, platform, sys};
 
 /// What a granule is part of.
@@ -303,6 +303,7 @@ impl Run {
     /// The run is the caller's.
     pub(crate) unsafe fn set_class(self, class: SizeClass) {
         self.set_kind(class.index() as u8 + 1);
+        window::set(self.base(), self.len, Some(class));
     }
 
     /// Says that the granules are part of nothing.
@@ -311,6 +312,7 @@ impl Run {
     /// The run is the caller's.
     pub(super) unsafe fn clear_kind(self) {
         self.set_kind(KIND_NONE);
+        window::set(self.base(), self.len, None);
     }
 
     fn set_kind(self, kind: u8) {

@@ -11,13 +11,13 @@ use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{
     COMMIT_STEP, FIRST_SMALL_PAGES, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HugePages, SEGMENT,
 };
-use crate::heap::directory;
 use crate::heap::region::Regions;
 use crate::heap::segment::{
     Granules, HEADER_GRANULES, HEADER_GRANULES_TOUCHED, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES,
 };
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
+use crate::heap::{directory, window};
 use crate::vm::release::release;
 use crate::vm::{Lock, page_size, sys};
 
@@ -264,6 +264,7 @@ impl Segments {
         self.committed_granules += LEAD_GRANULES;
         self.link(segment, bucket(state));
         directory::add(base.as_ptr());
+        window::open(base);
         Some(segment)
     }
 
