@@ -43,62 +43,68 @@ static SHELVES: [Padded<Shelf>; MIDDLE] = [const {
 fn shelf(class: SizeClass) -> (&'static Shelf, &'static [AtomicPtr<u8>]) {
     let shelf = &SHELVES[class.index() - SizeClass::SMALL];
     let settings = settings();
-    let places = if settings.background_purger() {
-        (MIDDLE_KEPT_BYTES / class.size()).clamp(1, MIDDLE_KEPT)
+    let (least, bytes) = if settings.background_purger() {
+        (1, MIDDLE_KEPT_BYTES)
     } else {
         // Nobody ages what lies here: all shelves together hold half of what may be retained.
-        (settings.retain() / (2 * MIDDLE) / class.size()).min(MIDDLE_KEPT)
+        (0, settings.retain() / (2 * MIDDLE))
     };
+    // Counted, as a division would take half of the time of a free.
+    let places = (1..=MIDDLE_KEPT).take_while(|places| places * class.size() <= bytes).count().max(least);
     let places = if HARDENED { places.max(QUARANTINED) } else { places };
     (shelf, &shelf.places[..places])
 }
 
-/// A block of `class`, or null when out of memory.
-pub(crate) fn alloc(class: SizeClass) -> *mut u8 {
-    match take_from_shelf(class) {
-        Some(block) => block.as_ptr(),
-        None => take_run(class).map_or(ptr::null_mut(), Run::base),
-    }
+/// A block of `class` that was freed a moment ago.
+pub(crate) fn alloc_kept(class: SizeClass) -> Option<NonNull<u8>> {
+    take_from(&SHELVES[class.index() - SizeClass::SMALL].places)
 }
 
-/// A block of `class` whose first `len` bytes are zero, or null when out of memory.
-pub(crate) fn alloc_zeroed(class: SizeClass, len: usize) -> *mut u8 {
-    if let Some(block) = take_from_shelf(class) {
-        // SAFETY: the block is this function's and at least `len` bytes long.
-        unsafe { block.write_bytes(0, len) };
-        return block.as_ptr();
-    }
+/// A block of `class` whose first `cleared` bytes are zero, or null when out of memory.
+pub(crate) fn alloc(class: SizeClass, cleared: usize) -> *mut u8 {
     let Some(run) = take_run(class) else { return ptr::null_mut() };
-    // SAFETY: the run is this function's and at least `len` bytes long.
-    unsafe { run.clear(len) };
+    if cleared > 0 {
+        // SAFETY: the run is this function's and at least as long.
+        unsafe { run.clear(cleared) };
+    }
     run.base()
 }
 
 /// # Safety
 /// `block` is a block of `class` that is out, and the caller's.
 pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
-    let (shelf, places) = shelf(class);
-    if HARDENED {
-        if let Some(oldest) = shelf.put_in_turn(places, block) {
-            // SAFETY: a block that lay on the shelf belongs to who took it.
-            unsafe { take_home(class, oldest.as_ptr()) };
+    // SAFETY: passed on to the caller; a block that lay on the shelf belongs to who took it.
+    unsafe {
+        if HARDENED {
+            let (shelf, places) = shelf(class);
+            if let Some(oldest) = shelf.put_in_turn(places, block) {
+                take_home(class, oldest.as_ptr());
+            }
+        } else if !keep(class, block) {
+            take_home(class, block.as_ptr());
         }
-        return;
     }
-    for place in places {
-        // Relaxed look first: a failed exchange would still fetch the line for writing.
-        // What was written to the block is seen by who takes it; for the rest of the order see `purge::note_work`.
-        if place.load(Ordering::Relaxed).is_null()
+}
+
+/// Puts a block on its shelf if there is room; else it stays the caller's. [`purge::note_work`] is to be told.
+///
+/// # Safety
+/// As for [`free`].
+#[must_use]
+pub(crate) unsafe fn keep(class: SizeClass, block: NonNull<u8>) -> bool {
+    let (shelf, places) = shelf(class);
+    // Relaxed look first: a failed exchange would still fetch the line for writing.
+    // What was written to the block is seen by who takes it; for the rest of the order see `purge::note_work`.
+    let is_kept = places.iter().any(|place| {
+        place.load(Ordering::Relaxed).is_null()
             && place
                 .compare_exchange(ptr::null_mut(), block.as_ptr(), Ordering::SeqCst, Ordering::Relaxed)
                 .is_ok()
-        {
-            shelf.used.store(true, Ordering::Relaxed);
-            return;
-        }
+    });
+    if is_kept {
+        shelf.used.store(true, Ordering::Relaxed);
     }
-    // SAFETY: passed on to the caller.
-    unsafe { take_home(class, block.as_ptr()) };
+    is_kept
 }
 
 /// Makes a block of `old` one of `new` where it is; false, and nothing is changed, when there is no room behind it.
@@ -145,10 +151,6 @@ pub(crate) fn flush(all: bool) -> bool {
 /// Blocks of `class` on its shelf.
 pub(crate) fn kept(class: SizeClass) -> usize {
     shelf(class).1.iter().filter(|place| !place.load(Ordering::Relaxed).is_null()).count()
-}
-
-fn take_from_shelf(class: SizeClass) -> Option<NonNull<u8>> {
-    take_from(shelf(class).1)
 }
 
 fn take_from(places: &[AtomicPtr<u8>]) -> Option<NonNull<u8>> {
@@ -206,7 +208,7 @@ fn take_all_home() {
     let mut found = false;
     for index in SizeClass::SMALL..SizeClass::COUNT {
         let class = SizeClass::from_index(index);
-        while let Some(block) = take_from_shelf(class) {
+        while let Some(block) = alloc_kept(class) {
             // SAFETY: a block from a shelf belongs to who took it.
             unsafe { take_home(class, block.as_ptr()) };
             found = true;

@@ -76,9 +76,19 @@ pub(crate) fn given_back() -> u64 {
 #[inline]
 pub(crate) fn note_work() {
     note_dirt();
-    if THREAD.load(Ordering::Relaxed) == REFUSED || !settings().background_purger() {
+    if is_run_by_frees() {
         run_round_if_due();
     }
+}
+
+fn is_run_by_frees() -> bool {
+    THREAD.load(Ordering::Relaxed) == REFUSED || !settings().background_purger()
+}
+
+/// Whether [`note_work`] would do nothing.
+#[inline]
+pub(crate) fn is_noted() -> bool {
+    FREED.load(Ordering::Relaxed) && WORK.load(Ordering::SeqCst) == BUSY && !is_run_by_frees()
 }
 
 /// The same where an allocation brought something home: it runs no round.

@@ -214,10 +214,17 @@ impl Cache {
                 }
                 block.as_ptr()
             }
-            Route::Middle(class) => alloc_unsplit(options, || match zeroed {
-                true => middle::alloc_zeroed(class, size),
-                false => middle::alloc(class),
-            }),
+            Route::Middle(class) => {
+                let Some(block) = middle::alloc_kept(class) else {
+                    let cleared = if zeroed { size } else { 0 };
+                    return alloc_unsplit(options, || middle::alloc(class, cleared));
+                };
+                if zeroed {
+                    // SAFETY: the block is this function's and at least as long.
+                    unsafe { block.write_bytes(0, size) };
+                }
+                block.as_ptr()
+            }
             Route::Huge => alloc_unsplit(options, || huge::alloc(size, align, zeroed)),
         }
     }
@@ -247,16 +254,14 @@ impl Cache {
     /// As for [`Cache::free`].
     #[inline(never)]
     unsafe fn free_large(&self, options: &Options, block: NonNull<u8>, size: usize, align: usize) {
-        let _errno = KeepErrno::new();
         // SAFETY: passed on to the caller.
         unsafe {
             match route(size, align) {
-                Route::Small(class) => return self.push(options, class, block.as_ptr()),
-                Route::Middle(class) => middle::free(class, block),
-                Route::Huge => huge::free(block),
+                Route::Small(class) => self.push(options, class, block.as_ptr()),
+                Route::Middle(class) => free_middle(class, block),
+                Route::Huge => free_huge(block),
             }
         }
-        purge::note_work();
     }
 
     /// Frees a block of unknown layout: its class stands in its segment's header.
@@ -276,20 +281,18 @@ impl Cache {
         {
             return;
         }
-        let _errno = KeepErrno::new();
         // SAFETY: passed on to the caller.
         unsafe {
             match Segment::kind_at(block) {
                 Kind::Class(class) if class.index() < SizeClass::SMALL => {
                     self.push(options, class, block.as_ptr());
                 }
-                Kind::Class(class) if Segment::is_start_of_run(block) => middle::free(class, block),
+                Kind::Class(class) if Segment::is_start_of_run(block) => free_middle(class, block),
                 Kind::Class(_) => fault::die_of_inner_pointer(block.as_ptr()),
-                Kind::Huge => huge::free(block),
+                Kind::Huge => free_huge(block),
                 Kind::None => fault::die_of_foreign_block(block.as_ptr()),
             }
         }
-        purge::note_work();
     }
 
     /// Makes the block `new_size` bytes long, where it is if possible; null when out of memory, and the block is as it
@@ -396,6 +399,31 @@ unsafe fn clear(block: NonNull<u8>, size: usize, mark: usize) {
             _ => block.write_bytes(0, size),
         }
     }
+}
+
+/// # Safety
+/// As for [`middle::free`].
+unsafe fn free_middle(class: SizeClass, block: NonNull<u8>) {
+    // SAFETY: passed on to the caller.
+    let is_kept = unsafe { middle::keep(class, block) };
+    if is_kept && purge::is_noted() {
+        return;
+    }
+    let _errno = KeepErrno::new();
+    if !is_kept {
+        // SAFETY: passed on to the caller, whose the block still is.
+        unsafe { middle::free(class, block) };
+    }
+    purge::note_work();
+}
+
+/// # Safety
+/// As for [`huge::free`].
+unsafe fn free_huge(block: NonNull<u8>) {
+    let _errno = KeepErrno::new();
+    // SAFETY: passed on to the caller.
+    unsafe { huge::free(block) };
+    purge::note_work();
 }
 
 /// Runs `alloc` for a block that is no part of a slab, again if need be after kept memory was given back.
