@@ -186,7 +186,7 @@ impl Cache {
     pub unsafe fn free(&self, options: &Options, block: NonNull<u8>, size: usize, align: usize) {
         if HARDENED {
             // SAFETY: passed on to the caller.
-            return unsafe { self.free_checked(options, block, Some(size)) };
+            return unsafe { self.free_checked(options, block, size, align) };
         }
         let rounded = align::up(size, align);
         // SAFETY: passed on to the caller; the route is the one that the block came by.
@@ -239,7 +239,7 @@ impl Cache {
     pub unsafe fn free_unsized(&self, options: &Options, block: NonNull<u8>) {
         if HARDENED {
             // SAFETY: passed on to the caller.
-            return unsafe { self.free_checked(options, block, None) };
+            return unsafe { self.free_checked_unsized(options, block, None) };
         }
         let _errno = KeepErrno::new();
         // SAFETY: passed on to the caller.

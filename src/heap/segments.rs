@@ -8,14 +8,10 @@ use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
-use crate::config::{
-    COMMIT_STEP, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HUGE_PAGES_FROM_SEGMENT, HugePages, SEGMENT,
-};
+use crate::config::{COMMIT_STEP, GRANULE, GRANULES, HUGE_PAGE, HUGE_PAGES_FROM_SEGMENT, HugePages, SEGMENT};
 use crate::heap::directory;
 use crate::heap::region::Regions;
-use crate::heap::segment::{
-    Granules, HEADER_GRANULES, HEADER_GRANULES_TOUCHED, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES,
-};
+use crate::heap::segment::{Granules, HEADER_GRANULES, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::vm::release::release;
@@ -241,8 +237,7 @@ impl Segments {
         let segment = base.cast::<Segment>();
         let is_huge = match settings().huge_pages() {
             HugePages::System => false,
-            // A hardened segment's header is megabytes that are touched here and there.
-            HugePages::Large => !HARDENED && self.count >= HUGE_PAGES_FROM_SEGMENT,
+            HugePages::Large => self.count >= HUGE_PAGES_FROM_SEGMENT,
             HugePages::Always => true,
         };
         if is_huge {
@@ -411,7 +406,7 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
             drop(segments);
             directory::remove(segment.as_ptr().cast());
             release(segment.as_ptr().cast(), SEGMENT);
-            bytes += HEADER_GRANULES_TOUCHED * GRANULE;
+            bytes += HEADER_GRANULES * GRANULE;
             SEGMENTS.lock().regions.give(segment.as_ptr().cast());
         }
     }

@@ -1,14 +1,14 @@
 //! Canaries: bytes around a block that no correct program writes, different for each address and process.
 //!
-//! The last word of a small block, its *tag*, also says how many bytes before it are slack, so that a free which knows
-//! the pointer only can find where the asked bytes end:
+//! The last word of a small block, its *tag*, says that the block is out and how many bytes were asked for. So one load
+//! tells a free whether a block begins where its pointer leads, is out, and ends where it should:
 //!
 //! ```text
 //!  byte   0   1   2   3 | 4   5 | 6   7
-//!        [    secret    | slack | slack ]   xor  mix(address of the tag)
+//!        [    secret    | size  | size  ]   xor  mix(address of the tag)
 //! ```
 //!
-//! The slack stands there twice, so a change of any run of up to two bytes makes no other valid tag, and a random word
+//! The size stands there twice, so a change of any run of up to two bytes makes no other valid tag, and a random word
 //! is one with a chance of 2⁻⁴⁸. The bytes that an overflow meets first carry nothing but the secret. Zero stands for
 //! no tag: a block that is free is zero throughout.
 
@@ -27,18 +27,18 @@ const LANES: u64 = 1 << 32 | 1 << 48;
 
 const_assert!(SMALL_MAX <= 1 << 16);
 
-/// The tag at `addr` of a block with `slack` bytes before it.
+/// The tag of a block of which `size` bytes were asked for, where `secret` is [`mix`] of the tag's address.
 #[inline(always)]
-pub(super) fn tag(addr: usize, slack: usize) -> u64 {
-    mix(addr as u64) ^ (slack as u64).wrapping_mul(LANES)
+pub(super) fn tag(secret: u64, size: usize) -> u64 {
+    secret ^ (size as u64).wrapping_mul(LANES)
 }
 
-/// The slack that the tag at `addr` says, if it is one.
+/// The size that a tag says, if it is one.
 #[inline(always)]
-pub(super) fn slack(addr: usize, tag: u64) -> Option<usize> {
-    let lanes = tag ^ mix(addr as u64);
-    let slack = lanes >> 48;
-    (lanes == slack.wrapping_mul(LANES)).then_some(slack as usize)
+pub(super) fn size(secret: u64, tag: u64) -> Option<usize> {
+    let lanes = tag ^ secret;
+    let size = lanes >> 48;
+    (lanes == size.wrapping_mul(LANES)).then_some(size as usize)
 }
 
 /// Reads the tag at `place`.
@@ -86,6 +86,43 @@ pub(super) unsafe fn is_intact(start: *const u8, len: usize) -> bool {
     bytes(start.addr()).take(len).enumerate().all(|(i, byte)| unsafe { start.add(i).read() } == byte)
 }
 
+/// Clears `len` bytes, a multiple of eight and not zero.
+///
+/// # Safety
+/// The bytes are the caller's.
+#[inline(always)]
+pub(super) unsafe fn clear(start: NonNull<u8>, len: usize) {
+    // SAFETY: passed on to the caller: each write lies within the bytes.
+    unsafe {
+        let last = start.add(len);
+        let sixteen = |place: NonNull<u8>| place.cast::<u128>().write_unaligned(0);
+        match len {
+            8 => start.cast::<u64>().write_unaligned(0),
+            ..=32 => {
+                sixteen(start);
+                sixteen(last.sub(16));
+            }
+            ..=64 => {
+                sixteen(start);
+                sixteen(start.add(16));
+                sixteen(last.sub(32));
+                sixteen(last.sub(16));
+            }
+            ..=LOOKED_AT_BY_WORD => {
+                sixteen(start);
+                sixteen(start.add(16));
+                sixteen(start.add(32));
+                sixteen(start.add(48));
+                sixteen(last.sub(64));
+                sixteen(last.sub(48));
+                sixteen(last.sub(32));
+                sixteen(last.sub(16));
+            }
+            _ => start.write_bytes(0, len),
+        }
+    }
+}
+
 /// Whether `len` bytes, a multiple of eight, are zero.
 ///
 /// # Safety
@@ -114,19 +151,19 @@ mod tests {
     use super::*;
     use crate::heap::hardened::secret;
 
-    /// Would catch a tag that a small overflow turns into another valid one, and a slack that is lost.
+    /// Would catch a tag that a small overflow turns into another valid one, and a size that is lost.
     #[test]
     fn a_changed_tag_is_none() {
         secret::set();
         let addr = 0x7f12_3456_7898;
-        for len in [0, 1, 7, 255, 4096, SMALL_MAX - 1] {
-            let tag = tag(addr, len);
-            assert_eq!(slack(addr, tag), Some(len));
-            assert_eq!(slack(addr + 16, tag), None);
+        for len in [1, 7, 255, 4096, SMALL_MAX - 1] {
+            let tag = tag(mix(addr), len);
+            assert_eq!(size(mix(addr), tag), Some(len));
+            assert_eq!(size(mix(addr + 16), tag), None);
             for byte in 0..8 {
                 for change in 1..=255_u64 {
                     assert_eq!(
-                        slack(addr, tag ^ change << (8 * byte)),
+                        size(mix(addr), tag ^ change << (8 * byte)),
                         None,
                         "byte {byte} changed by {change}"
                     );

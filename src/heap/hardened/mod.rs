@@ -3,7 +3,7 @@
 //! | what | how it is seen | when |
 //! |---|---|---|
 //! | a free of what is not ours | the directory of segments | at the free |
-//! | a double free, a pointer into a block | a byte of state for each small block, a record for each run, outside of the blocks | at the free |
+//! | a double free, a pointer into a block | a small block that is out ends in a tag, and no other memory does; a record for each run | at the free |
 //! | a free with another size | the size that was asked for is kept in the tag, in the record, in a huge block's header | at the free |
 //! | a write behind or before a block | canaries that differ for each address and process; guard pages from 32 KiB on | at the free; at once |
 //! | a write after a free | free blocks are zero, which is looked at; the largest cannot be accessed | when the block leaves quarantine; at once |
@@ -51,13 +51,38 @@ fn route(size: usize, align: usize) -> Route {
     if align > GRANULE || middle > MIDDLE_MAX { Route::Huge } else { Route::Middle(SizeClass::of(middle)) }
 }
 
+/// The class of small blocks that are served without a call, if a layout is one of those.
+#[inline(always)]
+fn inline_class(size: usize, align: usize) -> Option<SizeClass> {
+    let small = align::up(size + canary::TAG, align);
+    (size != 0 && small <= INLINE_MAX).then(|| SizeClass::of_inline(small))
+}
+
 impl Cache {
     /// [`Cache::alloc`] and [`Cache::alloc_zeroed`]: all that is handed out reads as zero.
     ///
     /// # Safety
     /// As for those.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) unsafe fn alloc_checked(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
+        let Some(class) = inline_class(size, align) else {
+            // SAFETY: passed on to the caller.
+            return unsafe { self.alloc_checked_large(options, size, align) };
+        };
+        let block = self.pop(options, class);
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: the block is this function's; the class has room for the size and a tag.
+            unsafe { small::hand_out(block, class, size) };
+        }
+        block
+    }
+
+    /// The same for any layout.
+    ///
+    /// # Safety
+    /// As for [`Cache::alloc_checked`].
+    #[inline(never)]
+    unsafe fn alloc_checked_large(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
         if size == 0 {
             let empty = if align <= zero::STEP { zero::alloc() } else { None };
             return match empty {
@@ -78,18 +103,48 @@ impl Cache {
         }
     }
 
-    /// [`Cache::free`] where `size` says what was asked for, [`Cache::free_unsized`] where nobody knows: dies of what
-    /// is no block that is out, was asked for with another size, or was written over.
+    /// [`Cache::free`]: dies of what is no block that is out, was asked for with another layout, or was written over.
     ///
     /// # Safety
     /// The calling thread owns the cache. If the block is one that is out, it is the caller's, who is done with it.
+    #[inline(always)]
+    pub(super) unsafe fn free_checked(
+        &self,
+        options: &Options,
+        block: NonNull<u8>,
+        size: usize,
+        align: usize,
+    ) {
+        // SAFETY: passed on to the caller; a block is looked at before it is cleared.
+        unsafe {
+            match inline_class(size, align) {
+                Some(class) => {
+                    small::expect(block, class, size);
+                    small::clear(block, class);
+                    self.quarantine(options, class, block);
+                }
+                None => self.free_checked_unsized(options, block, Some(size)),
+            }
+        }
+    }
+
+    /// [`Cache::free_unsized`], and [`Cache::free`] of any `size`.
+    ///
+    /// # Safety
+    /// As for [`Cache::free_checked`].
     #[inline(never)]
-    pub(super) unsafe fn free_checked(&self, options: &Options, block: NonNull<u8>, size: Option<usize>) {
+    pub(super) unsafe fn free_checked_unsized(
+        &self,
+        options: &Options,
+        block: NonNull<u8>,
+        size: Option<usize>,
+    ) {
         // SAFETY: passed on to the caller; each kind of block is looked at as what it is.
         unsafe {
             match Segment::small_class_at(block) {
                 Some(class) => {
-                    small::take_back(block, class, size);
+                    expect(block, size, small::size(block, class));
+                    small::clear(block, class);
                     self.quarantine(options, class, block);
                 }
                 None => free_large(block, size),
@@ -124,7 +179,7 @@ impl Cache {
                 return ptr::null_mut();
             };
             new.copy_from_nonoverlapping(block, old_size.min(new_size));
-            self.free_checked(options, block, size);
+            self.free_checked_unsized(options, block, size);
             new.as_ptr()
         }
     }

@@ -5,46 +5,42 @@
 //!           tag ^| ^ block                 canary in its first eight bytes, then zero  ^ end of the block
 //! ```
 //!
-//! Each has a byte of state in its segment's header. A block that is free is zero throughout. So a free sees whether
-//! the block is out, and whether the bytes behind it and the tag before it are as they were. When a block leaves
-//! quarantine, it is seen whether anybody wrote to it: then, and not when it is used again, because then it would often
-//! have to be fetched from memory.
+//! A block is out if its last word is its tag, and free if all of it is zero: nothing else is known about it. So an
+//! allocation writes two words and looks at one of them, and a free looks at these two and at the tag before the block.
+//! What is wrong, if something is, is found out when the process is about to end. When a block leaves quarantine, it is
+//! seen whether anybody wrote to it: then, and not when it is used again, because then it would often have to be fetched
+//! from memory.
 
 use core::ptr::NonNull;
 
 use super::canary::{self, TAG};
 use super::secret::mix;
-use crate::base::sync::{AtomicU8, Ordering};
-use crate::heap::fault;
-use crate::heap::segment::Segment;
+use crate::config::SLAB_LEAD;
+use crate::heap::segment::{Kind, Segment};
 use crate::heap::size_class::SizeClass;
+use crate::heap::{fault, slab_class};
 
-/// Never handed out.
-const NEW: u8 = 0;
-const OUT: u8 = 1;
-const FREED: u8 = 2;
+/// The bytes of a block of `class` before its tag.
+#[inline(always)]
+const fn room(class: SizeClass) -> usize {
+    class.small_size() - TAG
+}
 
-/// The state of a block, which must begin there.
+/// The canary behind the asked bytes of a block whose tag lies at `tag`, with `slack` bytes between: a word, and the word
+/// that it is part of. Of up to eight bytes of slack it is the last bytes of the word before the tag, whose first ones are
+/// asked ones and zero in what is returned; else it is the first word of the slack.
 ///
 /// # Safety
-/// `block` is an address in a slab of `class`.
+/// `tag` is the place of a small block's tag, and its slack is less than what is before that.
 #[inline(always)]
-unsafe fn state<'a>(block: NonNull<u8>, class: SizeClass) -> &'a AtomicU8 {
-    // SAFETY: passed on to the caller.
-    match unsafe { Segment::state_of(block, class) } {
-        Some(state) => state,
-        None => fault::die_of_inner_pointer(block.as_ptr()),
-    }
+unsafe fn end(tag: NonNull<u8>, slack: usize, secret: u64) -> (NonNull<u64>, u64) {
+    // Half of the shift at a time: for no slack it is all of the word.
+    let half = 32 - 4 * slack.min(8);
+    // SAFETY: passed on to the caller: the word lies in the block.
+    (unsafe { tag.sub(slack.max(8)) }.cast(), secret << half << half)
 }
 
-#[inline(always)]
-fn tag_of(block: NonNull<u8>, class: SizeClass) -> NonNull<u8> {
-    // SAFETY: the block is larger than a tag.
-    unsafe { block.add(class.small_size() - TAG) }
-}
-
-/// Makes a block that is free one of `size` bytes that is out. It is not read: it may have left the processor's cache
-/// long ago.
+/// Makes a block that is free one of `size` bytes that is out.
 ///
 /// # Safety
 /// `block` is a block of `class` and the caller's, and `size + TAG` is at most the class's size.
@@ -52,74 +48,72 @@ fn tag_of(block: NonNull<u8>, class: SizeClass) -> NonNull<u8> {
 pub(super) unsafe fn hand_out(block: NonNull<u8>, class: SizeClass, size: usize) {
     // SAFETY: passed on to the caller; the bytes that are written lie in the block.
     unsafe {
-        let state = state(block, class);
-        // Not an exchange: two threads that free a block at once may both have put it into a cache, and then the
-        // second to take it out sees it here.
-        if state.load(Ordering::Relaxed) == OUT {
-            fault::die_of_bad_free(block.as_ptr(), true);
+        let tag = block.add(room(class));
+        let secret = mix(tag.addr().get() as u64);
+        let (place, canary) = end(tag, room(class) - size, secret);
+        // Asked bytes that the word is part of are zero, and stay so. Written before anything is read: of a page that was
+        // never touched a read would be a fault of its own.
+        place.write_unaligned(canary.to_le());
+        // Two threads that free a block at once may both have put it into a cache: the second to take it out sees it here.
+        if canary::load(tag) != 0 {
+            die_of_use(block, class);
         }
-        state.store(OUT, Ordering::Relaxed);
-        let tag = tag_of(block, class);
-        let slack = class.small_size() - TAG - size;
-        canary::store(tag, canary::tag(tag.addr().get(), slack));
-        match slack {
-            0 => {}
-            // The asked bytes before it are zero, and stay so.
-            1..=8 => tag.cast::<u64>().sub(1).write(end_of(tag.cast::<u64>().sub(1), slack).to_le()),
-            _ => mark_end(block, size, slack),
-        }
+        canary::store(tag, canary::tag(secret, size));
     }
 }
 
-/// Writes the canary behind the asked bytes of a block with `slack`.
+/// Dies of a block that was to be handed out and has a tag already.
 ///
 /// # Safety
-/// As for [`hand_out`].
-#[inline(always)]
-unsafe fn mark_end(block: NonNull<u8>, size: usize, slack: usize) {
-    // SAFETY: the block is the caller's, and what is written lies in its slack, but for asked bytes that are written
-    // with what they hold.
-    unsafe {
-        let end = block.add(size);
-        if slack > 8 {
-            return end.cast::<u64>().write_unaligned(mix(end.addr().get() as u64).to_le());
-        }
-        // The last word before the tag: its first bytes are asked ones.
-        let last = end.add(slack).cast::<u64>().sub(1);
-        let kept = u64::from_le(last.read()) & !(u64::MAX << (64 - 8 * slack));
-        last.write((kept | end_of(last, slack)).to_le());
+/// `block` is a block of `class`.
+#[cold]
+#[inline(never)]
+unsafe fn die_of_use(block: NonNull<u8>, class: SizeClass) -> ! {
+    // SAFETY: passed on to the caller.
+    match unsafe { tagged_size(block, class) } {
+        Some(_) => fault::die_of_bad_free(block.as_ptr(), true),
+        None => fault::die_of_write_after_free(block.as_ptr()),
     }
 }
 
-/// The canary in the last `slack` bytes, one to eight, of the word at `last`.
-#[inline(always)]
-fn end_of(last: NonNull<u64>, slack: usize) -> u64 {
-    mix(last.addr().get() as u64) << (64 - 8 * slack)
-}
-
-/// Whether the slack of a block is as [`mark_end`] left it.
+/// How many bytes were asked for of a block, as its tag says, if it has one.
 ///
 /// # Safety
-/// As for [`hand_out`].
-#[inline(always)]
-unsafe fn is_end_intact(block: NonNull<u8>, size: usize, slack: usize) -> bool {
-    // SAFETY: the block is out, and all that is read lies in it.
+/// `block` is an address in a slab of `class`, and a multiple of eight.
+unsafe fn tagged_size(block: NonNull<u8>, class: SizeClass) -> Option<usize> {
+    // SAFETY: passed on to the caller.
     unsafe {
-        let end = block.add(size);
-        if slack > 8 {
-            let word = u64::from_le(end.cast::<u64>().read_unaligned());
-            let rest = core::slice::from_raw_parts(end.add(8).as_ptr(), slack - 8);
-            return word == mix(end.addr().get() as u64) && canary::is_zero_throughout(rest);
+        let tag = block.add(room(class));
+        canary::size(mix(tag.addr().get() as u64), canary::load(tag))
+    }
+}
+
+/// Whether the slack of a block is as [`hand_out`] left it.
+///
+/// # Safety
+/// `tag` is the place of the tag of a block that is out, with `slack` bytes before it.
+#[inline(always)]
+unsafe fn is_end_intact(tag: NonNull<u8>, slack: usize, secret: u64) -> bool {
+    // SAFETY: passed on to the caller; all that is read lies in the block.
+    unsafe {
+        let (place, canary) = end(tag, slack, secret);
+        let half = 32 - 4 * slack.min(8);
+        let change = u64::from_le(place.read_unaligned()) ^ canary;
+        if change >> half >> half != 0 {
+            return false;
         }
-        let last = end.add(slack).cast::<u64>().sub(1);
-        (u64::from_le(last.read()) ^ end_of(last, slack)) >> (64 - 8 * slack) == 0
+        let rest = slack.saturating_sub(8);
+        rest == 0 || {
+            let rest = core::slice::from_raw_parts(tag.sub(rest).as_ptr(), rest);
+            canary::is_zero_throughout(rest)
+        }
     }
 }
 
 /// Dies unless a block that was freed is as it was left: zero.
 ///
 /// # Safety
-/// `block` is a block of `class` that [`take_back`] was called with, and the caller's.
+/// `block` is a block of `class` that [`clear`] was called with, and the caller's.
 #[inline(always)]
 pub(super) unsafe fn expect_zero(block: NonNull<u8>, class: SizeClass) {
     // SAFETY: passed on to the caller.
@@ -128,31 +122,25 @@ pub(super) unsafe fn expect_zero(block: NonNull<u8>, class: SizeClass) {
     }
 }
 
-/// The block that is out at an address, if there is one.
+/// The block that is out at an address and how many bytes were asked for, if there is one: dies of one whose tag was
+/// written over.
 ///
 /// # Safety
 /// `inner` is an address in a slab of `class`.
-pub(super) unsafe fn find(inner: NonNull<u8>, class: SizeClass) -> Option<NonNull<u8>> {
-    // SAFETY: passed on to the caller; the offset is less than the address.
+pub(super) unsafe fn find(inner: NonNull<u8>, class: SizeClass) -> Option<(NonNull<u8>, usize)> {
+    // SAFETY: passed on to the caller; the offset is less than the address, and a block that begins there ends in a tag.
     unsafe {
-        let block = inner.sub(Segment::offset_in_slab(inner) % class.small_size());
-        let state = Segment::state_of(block, class)?;
-        (state.load(Ordering::Relaxed) == OUT).then_some(block)
-    }
-}
-
-/// How many bytes were asked for of a block that is out, as its tag says: dies when that was written over.
-///
-/// # Safety
-/// `block` is a block of `class` that is out.
-#[inline(always)]
-pub(super) unsafe fn asked(block: NonNull<u8>, class: SizeClass) -> usize {
-    // SAFETY: passed on to the caller.
-    unsafe {
-        let (tag, room) = (tag_of(block, class), class.small_size() - TAG);
-        match canary::slack(tag.addr().get(), canary::load(tag)) {
-            Some(slack) if slack < room => room - slack,
-            _ => fault::die_of_overflow(block.as_ptr()),
+        let offset = Segment::offset_in_slab(inner);
+        if !(SLAB_LEAD..class.slab_blocks()).contains(&class.block_at(offset)) {
+            return None;
+        }
+        let block = inner.sub(offset % class.small_size());
+        if canary::load(block.add(room(class))) == 0 {
+            return None;
+        }
+        match tagged_size(block, class) {
+            Some(size) => Some((block, size)),
+            None => fault::die_of_overflow(block.as_ptr()),
         }
     }
 }
@@ -163,68 +151,123 @@ pub(super) unsafe fn asked(block: NonNull<u8>, class: SizeClass) -> usize {
 /// `block` is an address in a slab of `class`.
 #[inline(always)]
 pub(super) unsafe fn size(block: NonNull<u8>, class: SizeClass) -> usize {
-    // SAFETY: passed on to the caller.
-    unsafe { size_and_state(block, class).0 }
-}
-
-/// # Safety
-/// As for [`size`].
-#[inline(always)]
-unsafe fn size_and_state<'a>(block: NonNull<u8>, class: SizeClass) -> (usize, &'a AtomicU8) {
-    // SAFETY: passed on to the caller; a block that begins here ends in a tag.
+    if !block.addr().get().is_multiple_of(TAG) {
+        die_of_pointer(block, None);
+    }
+    // SAFETY: a block that begins here ends in a tag. If none does, what is read is memory of the heap's all the same, or
+    // there is none and the process ends by that.
     unsafe {
-        let state = state(block, class);
-        match state.load(Ordering::Relaxed) {
-            OUT => {}
-            NEW => fault::die_of_foreign_block(block.as_ptr()),
-            _ => fault::die_of_bad_free(block.as_ptr(), true),
+        let tag = block.add(room(class));
+        let secret = mix(tag.addr().get() as u64);
+        match canary::size(secret, canary::load(tag)) {
+            Some(size) if size <= room(class) => {
+                if !is_end_intact(tag, room(class) - size, secret) {
+                    fault::die_of_overflow(block.as_ptr());
+                }
+                size
+            }
+            _ => die_of_pointer(block, None),
         }
-        let asked = asked(block, class);
-        let slack = class.small_size() - TAG - asked;
-        if slack > 0 && !is_end_intact(block, asked, slack) {
-            fault::die_of_overflow(block.as_ptr());
-        }
-        (asked, state)
     }
 }
 
-/// Makes a block that is out one that is free: dies of any other, of one that was asked for with another `size`, if that
-/// is known, and of one that was written over.
+/// Dies unless `block` is one of `class` that is out and was asked for with `size` bytes, or if its end was written over.
 ///
 /// # Safety
-/// `block` is an address in a slab of `class`. If it is a block that is out, it is the caller's.
+/// The class is that of a layout of this size, and the block, if it is one, has that layout.
 #[inline(always)]
-pub(super) unsafe fn take_back(block: NonNull<u8>, class: SizeClass, size: Option<usize>) {
+pub(super) unsafe fn expect(block: NonNull<u8>, class: SizeClass, size: usize) {
+    if !block.addr().get().is_multiple_of(TAG) {
+        die_of_pointer(block, Some(size));
+    }
+    // SAFETY: as in `size`; what is no memory of ours is read at the caller's risk.
+    unsafe {
+        let tag = block.add(room(class));
+        let secret = mix(tag.addr().get() as u64);
+        if canary::load(tag) != canary::tag(secret, size) {
+            die_of_pointer(block, Some(size));
+        }
+        if !is_end_intact(tag, room(class) - size, secret) {
+            fault::die_of_overflow(block.as_ptr());
+        }
+    }
+}
+
+/// Makes a block that is out one that is free: dies of one whose beginning was written over.
+///
+/// # Safety
+/// `block` is a block of `class`, [`size`] or [`expect`] was asked of it, and it is the caller's.
+#[inline(always)]
+pub(super) unsafe fn clear(block: NonNull<u8>, class: SizeClass) {
     // SAFETY: passed on to the caller. The block before this one lies in the same slab, which never hands out its
     // first, and ends in a tag if it is out.
     unsafe {
-        let (asked, state) = size_and_state(block, class);
-        super::expect(block, size, asked);
         let before = block.sub(TAG);
         let tag = canary::load(before);
-        if tag != 0 && canary::slack(before.addr().get(), tag).is_none() {
+        // Not two branches: whether the neighbour is out cannot be foretold.
+        if (tag != 0) & canary::size(mix(before.addr().get() as u64), tag).is_none() {
             fault::die_of_underflow(block.as_ptr());
         }
-        state.store(FREED, Ordering::Relaxed);
         // Alone and first, so that the block behind never sees half a tag.
-        canary::store(tag_of(block, class), 0);
-        block.write_bytes(0, class.small_size() - TAG);
+        canary::store(block.add(room(class)), 0);
+        canary::clear(block, room(class));
     }
 }
 
 /// Makes a block that is out, of `old` bytes, one of `new` bytes.
 ///
 /// # Safety
-/// `block` is a block of `class` that [`size`] was asked of, and the caller's; `new + TAG` is at most the class's size.
+/// `block` is a block of `class` that [`size`] or [`expect`] was asked of, and the caller's; `new + TAG` is at most the
+/// class's size.
 pub(super) unsafe fn resize(block: NonNull<u8>, class: SizeClass, old: usize, new: usize) {
-    let room = class.small_size() - TAG;
     // SAFETY: all that is written lies in the block, behind what it keeps.
     unsafe {
-        block.add(old.min(new)).write_bytes(0, room - old.min(new));
-        let tag = tag_of(block, class);
-        canary::store(tag, canary::tag(tag.addr().get(), room - new));
-        if new < room {
-            mark_end(block, new, room - new);
+        let tag = block.add(room(class));
+        let secret = mix(tag.addr().get() as u64);
+        // Behind the old canary it is zero.
+        let from = old.min(new);
+        block.add(from).write_bytes(0, (old + 8).min(room(class)) - from);
+        let (place, canary) = end(tag, room(class) - new, secret);
+        place.write_unaligned(place.read_unaligned() | canary.to_le());
+        canary::store(tag, canary::tag(secret, new));
+    }
+}
+
+/// Says what is wrong with a pointer that was given back, with the `size` of its layout if that is known, where no block
+/// that is out begins, or one of another size.
+#[cold]
+#[inline(never)]
+fn die_of_pointer(block: NonNull<u8>, size: Option<usize>) -> ! {
+    let start = block.as_ptr();
+    let class = match Segment::kind_at(block) {
+        Kind::Class(class) if class.index() < SizeClass::SMALL => class,
+        _ => {
+            // SAFETY: whatever it is, it was to be freed, so nobody else frees it.
+            let asked = unsafe { super::usable_size(block) };
+            fault::die_of_bad_free(start, size == Some(asked))
+        }
+    };
+    // SAFETY: it is an address in a slab; a block that begins there ends in a tag.
+    unsafe {
+        let offset = Segment::offset_in_slab(block);
+        let index = class.block_at(offset);
+        if index * class.small_size() != offset || !(SLAB_LEAD..class.slab_blocks()).contains(&index) {
+            fault::die_of_inner_pointer(start);
+        }
+        if tagged_size(block, class).is_some() {
+            fault::die_of_bad_free(start, false);
+        }
+        if canary::load(block.add(room(class))) != 0 {
+            fault::die_of_overflow(start);
+        }
+        if slab_class::is_home(class, start) {
+            fault::die_of_foreign_block(start);
+        }
+        // It may have been written over with zeros, tag and all.
+        if canary::is_zero(block, room(class)) {
+            fault::die_of_bad_free(start, true)
+        } else {
+            fault::die_of_overflow(start)
         }
     }
 }
