@@ -339,16 +339,18 @@ impl Run {
         }
     }
 
-    /// Marks the pages of the first `len` bytes as holding data.
+    /// Marks the pages of `len` bytes from `start` on as holding data.
     ///
     /// # Safety
     /// The run is the caller's.
-    pub(crate) unsafe fn mark_dirty(self, len: usize) {
-        let pages = len.div_ceil(page_size());
+    pub(crate) unsafe fn mark_dirty(self, start: usize, len: usize) {
+        let (first, end) = (start / page_size(), (start + len).div_ceil(page_size()));
         let per_granule = GRANULE / page_size();
-        for (i, word) in self.dirty().iter().take(pages.div_ceil(per_granule)).enumerate() {
-            let in_granule = (pages - i * per_granule).min(per_granule);
-            word.store(word.load(Ordering::Relaxed) | ones(in_granule) as u16, Ordering::Relaxed);
+        let granules = first / per_granule..end.div_ceil(per_granule);
+        for (i, word) in granules.clone().zip(&self.dirty()[granules]) {
+            let from = first.saturating_sub(i * per_granule);
+            let to = (end - i * per_granule).min(per_granule);
+            word.store(word.load(Ordering::Relaxed) | (ones(to - from) << from) as u16, Ordering::Relaxed);
         }
     }
 

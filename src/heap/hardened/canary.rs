@@ -86,62 +86,29 @@ pub(super) unsafe fn is_intact(start: *const u8, len: usize) -> bool {
     bytes(start.addr()).take(len).enumerate().all(|(i, byte)| unsafe { start.add(i).read() } == byte)
 }
 
-/// Clears `len` bytes, a multiple of eight and not zero.
+/// Clears `room` bytes at `start`, and gives the bits of as many at `other`, all words in one. `room` is a multiple of
+/// eight, from `WORDS` words to twice as many: so many from the beginning are taken, and so many up to the end.
 ///
 /// # Safety
-/// The bytes are the caller's.
+/// Both are the caller's and begin at a multiple of eight.
 #[inline(always)]
-pub(super) unsafe fn clear(start: NonNull<u8>, len: usize) {
-    // SAFETY: passed on to the caller: each write lies within the bytes.
+pub(super) unsafe fn clear_and_or<const WORDS: usize>(
+    start: NonNull<u8>,
+    other: NonNull<u8>,
+    room: usize,
+) -> u64 {
+    debug_assert!(room.is_multiple_of(8) && (WORDS * 8..=WORDS * 16).contains(&room));
+    // SAFETY: passed on to the caller: each range lies within the bytes.
     unsafe {
-        let last = start.add(len);
-        let sixteen = |place: NonNull<u8>| place.cast::<u128>().write_unaligned(0);
-        match len {
-            8 => start.cast::<u64>().write_unaligned(0),
-            ..=32 => {
-                sixteen(start);
-                sixteen(last.sub(16));
-            }
-            ..=64 => {
-                sixteen(start);
-                sixteen(start.add(16));
-                sixteen(last.sub(32));
-                sixteen(last.sub(16));
-            }
-            ..=LOOKED_AT_BY_WORD => {
-                sixteen(start);
-                sixteen(start.add(16));
-                sixteen(start.add(32));
-                sixteen(start.add(48));
-                sixteen(last.sub(64));
-                sixteen(last.sub(48));
-                sixteen(last.sub(32));
-                sixteen(last.sub(16));
-            }
-            _ => start.write_bytes(0, len),
-        }
+        let end = room - WORDS * 8;
+        start.cast::<[u64; WORDS]>().write([0; WORDS]);
+        start.add(end).cast::<[u64; WORDS]>().write([0; WORDS]);
+        let words = [other, other.add(end)].map(|words| words.cast::<[u64; WORDS]>().read());
+        words.as_flattened().iter().fold(0, |all, word| all | word)
     }
 }
 
-/// Whether `len` bytes, a multiple of eight, are zero.
-///
-/// # Safety
-/// The bytes can be read, and begin at a multiple of eight.
-#[inline(always)]
-pub(super) unsafe fn is_zero(start: NonNull<u8>, len: usize) -> bool {
-    if len > LOOKED_AT_BY_WORD {
-        // SAFETY: passed on to the caller.
-        return is_zero_throughout(unsafe { core::slice::from_raw_parts(start.as_ptr(), len) });
-    }
-    // SAFETY: as above.
-    let words = unsafe { core::slice::from_raw_parts(start.as_ptr().cast::<u64>(), len / 8) };
-    words.iter().fold(0, |all, word| all | word) == 0
-}
-
-/// Up to here, in bytes, a loop is faster than a call.
-const LOOKED_AT_BY_WORD: usize = 128;
-
-/// The same for any bytes: each is compared with the next, by the C library's vectors.
+/// Whether all bytes are zero: each is compared with the next, by the C library's vectors.
 pub(super) fn is_zero_throughout(bytes: &[u8]) -> bool {
     bytes.first().is_none_or(|&first| first == 0 && bytes[1..] == bytes[..bytes.len() - 1])
 }

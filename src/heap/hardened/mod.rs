@@ -28,6 +28,7 @@ mod zero;
 
 use core::ptr::{self, NonNull};
 
+use self::small::Fit;
 use crate::base::align;
 use crate::config::{GRANULE, MIDDLE_MAX, Options, SMALL_MAX};
 use crate::heap::cache::{Cache, unmark};
@@ -51,13 +52,6 @@ fn route(size: usize, align: usize) -> Route {
     if align > GRANULE || middle > MIDDLE_MAX { Route::Huge } else { Route::Middle(SizeClass::of(middle)) }
 }
 
-/// The class of small blocks that are served without a call, if a layout is one of those.
-#[inline(always)]
-fn inline_class(size: usize, align: usize) -> Option<SizeClass> {
-    let small = align::up(size + canary::TAG, align);
-    (size != 0 && small <= INLINE_MAX).then(|| SizeClass::of_inline(small))
-}
-
 impl Cache {
     /// [`Cache::alloc`] and [`Cache::alloc_zeroed`]: all that is handed out reads as zero.
     ///
@@ -65,14 +59,14 @@ impl Cache {
     /// As for those.
     #[inline(always)]
     pub(super) unsafe fn alloc_checked(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
-        let Some(class) = inline_class(size, align) else {
+        let Some(fit) = Fit::narrow(size, align) else {
             // SAFETY: passed on to the caller.
             return unsafe { self.alloc_checked_large(options, size, align) };
         };
-        let block = self.pop(options, class);
+        let block = self.pop(options, fit.class);
         if let Some(block) = NonNull::new(block) {
-            // SAFETY: the block is this function's; the class has room for the size and a tag.
-            unsafe { small::hand_out(block, class, size) };
+            // SAFETY: the block is this function's.
+            unsafe { small::hand_out(block, fit) };
         }
         block
     }
@@ -95,7 +89,7 @@ impl Cache {
             Route::Small(class) => {
                 let (Some(block), _) = unmark(self.pop(options, class)) else { return ptr::null_mut() };
                 // SAFETY: the block is this function's; the class has room for the size and a tag.
-                unsafe { small::hand_out(block, class, size) };
+                unsafe { small::hand_out(block, Fit::new(class, size)) };
                 block.as_ptr()
             }
             Route::Middle(class) => route::alloc_unsplit(options, || middle::alloc(class, size, align)),
@@ -115,13 +109,13 @@ impl Cache {
         size: usize,
         align: usize,
     ) {
-        // SAFETY: passed on to the caller; a block is looked at before it is cleared.
+        // SAFETY: passed on to the caller; a block is looked at before it is taken.
         unsafe {
-            match inline_class(size, align) {
-                Some(class) => {
-                    small::expect(block, class, size);
-                    small::clear(block, class);
-                    self.quarantine(options, class, block);
+            match Fit::narrow(size, align) {
+                Some(fit) => {
+                    small::expect(block, fit);
+                    small::take_tag(block, fit.room);
+                    self.quarantine(options, fit.class, fit.room, block);
                 }
                 None => self.free_checked_unsized(options, block, Some(size)),
             }
@@ -143,9 +137,10 @@ impl Cache {
         unsafe {
             match Segment::small_class_at(block) {
                 Some(class) => {
-                    expect(block, size, small::size(block, class));
-                    small::clear(block, class);
-                    self.quarantine(options, class, block);
+                    let fit = small::look_at(block, class);
+                    expect(block, size, fit.size);
+                    small::take_tag(block, fit.room);
+                    self.quarantine(options, class, fit.room, block);
                 }
                 None => free_large(block, size),
             }
@@ -167,19 +162,32 @@ impl Cache {
     ) -> *mut u8 {
         // SAFETY: passed on to the caller; the old block is looked at before it is read.
         unsafe {
-            let old_size = usable_size(block);
+            let old = match size.and_then(|size| Fit::narrow(size, align)) {
+                Some(fit) => {
+                    small::expect(block, fit);
+                    Some(fit)
+                }
+                None => Segment::small_class_at(block).map(|class| small::look_at(block, class)),
+            };
+            let old_size = old.map_or_else(|| usable_size(block), |fit| fit.size);
             expect(block, size, old_size);
-            if let Some(class) = Segment::small_class_at(block)
-                && route(new_size, align) == Route::Small(class)
+            if let Some(old) = old
+                && route(new_size, align) == Route::Small(old.class)
             {
-                small::resize(block, class, old_size, new_size);
+                small::resize(block, old, Fit::new(old.class, new_size));
                 return block.as_ptr();
             }
             let Some(new) = NonNull::new(self.alloc_checked(options, new_size, align)) else {
                 return ptr::null_mut();
             };
             new.copy_from_nonoverlapping(block, old_size.min(new_size));
-            self.free_checked_unsized(options, block, size);
+            match old {
+                Some(old) => {
+                    small::take_tag(block, old.room);
+                    self.quarantine(options, old.class, old.room, block);
+                }
+                None => free_large(block, size),
+            }
             new.as_ptr()
         }
     }
@@ -221,7 +229,7 @@ pub(super) unsafe fn usable_size(block: NonNull<u8>) -> usize {
     // SAFETY: passed on to the caller; each kind of block is looked at as what it is.
     unsafe {
         match Segment::kind_at(block) {
-            Kind::Class(class) if class.index() < SizeClass::SMALL => small::size(block, class),
+            Kind::Class(class) if class.index() < SizeClass::SMALL => small::look_at(block, class).size,
             Kind::Class(_) => middle::size(block),
             Kind::Huge => huge::size(block),
             Kind::None if zero::holds(block) => {

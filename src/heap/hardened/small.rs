@@ -15,64 +15,83 @@ use core::ptr::NonNull;
 
 use super::canary::{self, TAG};
 use super::secret::mix;
+use crate::base::align;
 use crate::config::SLAB_LEAD;
 use crate::heap::segment::{Kind, Segment};
-use crate::heap::size_class::SizeClass;
+use crate::heap::size_class::{LINEAR_MAX, SizeClass};
 use crate::heap::{fault, slab_class};
 
-/// The bytes of a block of `class` before its tag.
-#[inline(always)]
-const fn room(class: SizeClass) -> usize {
-    class.small_size() - TAG
+/// A class, and what a block of it has when `size` bytes were asked for: the *room* before its tag, and the slack there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Fit {
+    pub(super) class: SizeClass,
+    pub(super) room: usize,
+    pub(super) size: usize,
+    slack: usize,
 }
 
-/// The canary behind the asked bytes of a block whose tag lies at `tag`, with `slack` bytes between: a word, and the word
-/// that it is part of. Of up to eight bytes of slack it is the last bytes of the word before the tag, whose first ones are
-/// asked ones and zero in what is returned; else it is the first word of the slack.
+impl Fit {
+    /// For `size` bytes of at most the class's room.
+    #[inline(always)]
+    pub(super) fn new(class: SizeClass, size: usize) -> Fit {
+        let room = class.small_size() - TAG;
+        Fit { class, room, size, slack: room - size }
+    }
+
+    /// For a layout whose class is the next multiple of eight, without a table; none for others.
+    #[inline(always)]
+    pub(super) fn narrow(size: usize, align: usize) -> Option<Fit> {
+        // Zero becomes the largest number.
+        if size.wrapping_sub(1) >= NARROW_MAX || align > TAG {
+            return None;
+        }
+        let room = align::up(size, TAG);
+        let class = SizeClass::from_index(room / TAG);
+        debug_assert!(class == SizeClass::of(room + TAG));
+        Some(Fit { class, room, size, slack: size.wrapping_neg() % TAG })
+    }
+}
+
+/// How many bytes may be asked for in classes that are eight bytes apart.
+pub(super) const NARROW_MAX: usize = LINEAR_MAX - TAG;
+
+/// By how many bytes of slack a word has at its end, up to all eight: these.
+static SLACK: [u64; 9] = {
+    let mut masks = [0; 9];
+    let mut slack = 1;
+    while slack <= 8 {
+        masks[slack] = !0 << (64 - 8 * slack);
+        slack += 1;
+    }
+    masks
+};
+
+/// The word with the canary behind the asked bytes of a block whose tag lies at `tag`, with `slack` bytes between; and
+/// which of its bits that is. Of up to eight bytes of slack it is the last bytes of the word before the tag, whose first
+/// ones are asked ones; else it is the first word of the slack.
 ///
 /// # Safety
 /// `tag` is the place of a small block's tag, and its slack is less than what is before that.
 #[inline(always)]
-unsafe fn end(tag: NonNull<u8>, slack: usize, secret: u64) -> (NonNull<u64>, u64) {
-    // Half of the shift at a time: for no slack it is all of the word.
-    let half = 32 - 4 * slack.min(8);
+unsafe fn end(tag: NonNull<u8>, slack: usize) -> (NonNull<u64>, u64) {
     // SAFETY: passed on to the caller: the word lies in the block.
-    (unsafe { tag.sub(slack.max(8)) }.cast(), secret << half << half)
+    (unsafe { tag.sub(slack.max(8)) }.cast(), SLACK[slack.min(8)])
 }
 
-/// Makes a block that is free one of `size` bytes that is out.
+/// Makes a block that is free one that is out. It is not read: it may have left the processor's cache long ago.
 ///
 /// # Safety
-/// `block` is a block of `class` and the caller's, and `size + TAG` is at most the class's size.
+/// `block` is a block of the class and the caller's.
 #[inline(always)]
-pub(super) unsafe fn hand_out(block: NonNull<u8>, class: SizeClass, size: usize) {
+pub(super) unsafe fn hand_out(block: NonNull<u8>, fit: Fit) {
     // SAFETY: passed on to the caller; the bytes that are written lie in the block.
     unsafe {
-        let tag = block.add(room(class));
+        let tag = block.add(fit.room);
         let secret = mix(tag.addr().get() as u64);
-        let (place, canary) = end(tag, room(class) - size, secret);
-        // Asked bytes that the word is part of are zero, and stay so. Written before anything is read: of a page that was
-        // never touched a read would be a fault of its own.
-        place.write_unaligned(canary.to_le());
-        // Two threads that free a block at once may both have put it into a cache: the second to take it out sees it here.
-        if canary::load(tag) != 0 {
-            die_of_use(block, class);
-        }
-        canary::store(tag, canary::tag(secret, size));
-    }
-}
-
-/// Dies of a block that was to be handed out and has a tag already.
-///
-/// # Safety
-/// `block` is a block of `class`.
-#[cold]
-#[inline(never)]
-unsafe fn die_of_use(block: NonNull<u8>, class: SizeClass) -> ! {
-    // SAFETY: passed on to the caller.
-    match unsafe { tagged_size(block, class) } {
-        Some(_) => fault::die_of_bad_free(block.as_ptr(), true),
-        None => fault::die_of_write_after_free(block.as_ptr()),
+        let (place, mask) = end(tag, fit.slack);
+        // Asked bytes that the word is part of are zero, and stay so.
+        place.write_unaligned((secret & mask).to_le());
+        canary::store(tag, canary::tag(secret, fit.size));
     }
 }
 
@@ -83,8 +102,9 @@ unsafe fn die_of_use(block: NonNull<u8>, class: SizeClass) -> ! {
 unsafe fn tagged_size(block: NonNull<u8>, class: SizeClass) -> Option<usize> {
     // SAFETY: passed on to the caller.
     unsafe {
-        let tag = block.add(room(class));
-        canary::size(mix(tag.addr().get() as u64), canary::load(tag))
+        let tag = block.add(class.small_size() - TAG);
+        let size = canary::size(mix(tag.addr().get() as u64), canary::load(tag));
+        size.filter(|&size| size <= class.small_size() - TAG)
     }
 }
 
@@ -96,10 +116,8 @@ unsafe fn tagged_size(block: NonNull<u8>, class: SizeClass) -> Option<usize> {
 unsafe fn is_end_intact(tag: NonNull<u8>, slack: usize, secret: u64) -> bool {
     // SAFETY: passed on to the caller; all that is read lies in the block.
     unsafe {
-        let (place, canary) = end(tag, slack, secret);
-        let half = 32 - 4 * slack.min(8);
-        let change = u64::from_le(place.read_unaligned()) ^ canary;
-        if change >> half >> half != 0 {
+        let (place, mask) = end(tag, slack);
+        if (u64::from_le(place.read_unaligned()) ^ secret) & mask != 0 {
             return false;
         }
         let rest = slack.saturating_sub(8);
@@ -107,18 +125,6 @@ unsafe fn is_end_intact(tag: NonNull<u8>, slack: usize, secret: u64) -> bool {
             let rest = core::slice::from_raw_parts(tag.sub(rest).as_ptr(), rest);
             canary::is_zero_throughout(rest)
         }
-    }
-}
-
-/// Dies unless a block that was freed is as it was left: zero.
-///
-/// # Safety
-/// `block` is a block of `class` that [`clear`] was called with, and the caller's.
-#[inline(always)]
-pub(super) unsafe fn expect_zero(block: NonNull<u8>, class: SizeClass) {
-    // SAFETY: passed on to the caller.
-    if !unsafe { canary::is_zero(block, class.small_size()) } {
-        fault::die_of_write_after_free(block.as_ptr());
     }
 }
 
@@ -135,7 +141,7 @@ pub(super) unsafe fn find(inner: NonNull<u8>, class: SizeClass) -> Option<(NonNu
             return None;
         }
         let block = inner.sub(offset % class.small_size());
-        if canary::load(block.add(room(class))) == 0 {
+        if canary::load(block.add(class.small_size() - TAG)) == 0 {
             return None;
         }
         match tagged_size(block, class) {
@@ -145,60 +151,55 @@ pub(super) unsafe fn find(inner: NonNull<u8>, class: SizeClass) -> Option<(NonNu
     }
 }
 
-/// How many bytes were asked for of a block that is out: dies of any other, and of one whose end was written over.
+/// What fits a block that is out: dies of any other, and of one whose end was written over.
 ///
 /// # Safety
 /// `block` is an address in a slab of `class`.
 #[inline(always)]
-pub(super) unsafe fn size(block: NonNull<u8>, class: SizeClass) -> usize {
+pub(super) unsafe fn look_at(block: NonNull<u8>, class: SizeClass) -> Fit {
     if !block.addr().get().is_multiple_of(TAG) {
         die_of_pointer(block, None);
     }
     // SAFETY: a block that begins here ends in a tag. If none does, what is read is memory of the heap's all the same, or
     // there is none and the process ends by that.
     unsafe {
-        let tag = block.add(room(class));
-        let secret = mix(tag.addr().get() as u64);
-        match canary::size(secret, canary::load(tag)) {
-            Some(size) if size <= room(class) => {
-                if !is_end_intact(tag, room(class) - size, secret) {
-                    fault::die_of_overflow(block.as_ptr());
-                }
-                size
-            }
-            _ => die_of_pointer(block, None),
+        let Some(size) = tagged_size(block, class) else { die_of_pointer(block, None) };
+        let fit = Fit::new(class, size);
+        let tag = block.add(fit.room);
+        if !is_end_intact(tag, fit.slack, mix(tag.addr().get() as u64)) {
+            fault::die_of_overflow(block.as_ptr());
         }
+        fit
     }
 }
 
-/// Dies unless `block` is one of `class` that is out and was asked for with `size` bytes, or if its end was written over.
+/// Dies unless `block` is one that is out and was handed out with the same `fit`, or if its end was written over.
 ///
 /// # Safety
-/// The class is that of a layout of this size, and the block, if it is one, has that layout.
+/// If the block is one that is out, it is the caller's.
 #[inline(always)]
-pub(super) unsafe fn expect(block: NonNull<u8>, class: SizeClass, size: usize) {
-    if !block.addr().get().is_multiple_of(TAG) {
-        die_of_pointer(block, Some(size));
-    }
-    // SAFETY: as in `size`; what is no memory of ours is read at the caller's risk.
+pub(super) unsafe fn expect(block: NonNull<u8>, fit: Fit) {
+    // SAFETY: a block that is the caller's is read. What is not a block is read at the caller's risk: there may be no memory,
+    // and then the process ends by that.
     unsafe {
-        let tag = block.add(room(class));
+        let tag = block.add(fit.room);
         let secret = mix(tag.addr().get() as u64);
-        if canary::load(tag) != canary::tag(secret, size) {
-            die_of_pointer(block, Some(size));
+        // A pointer need not be aligned before it is known to be a block's.
+        if u64::from_le(tag.cast::<u64>().read_unaligned()) != canary::tag(secret, fit.size) {
+            die_of_pointer(block, Some(fit.size));
         }
-        if !is_end_intact(tag, room(class) - size, secret) {
+        if !is_end_intact(tag, fit.slack, secret) {
             fault::die_of_overflow(block.as_ptr());
         }
     }
 }
 
-/// Makes a block that is out one that is free: dies of one whose beginning was written over.
+/// Says that a block is not out any more: dies of one whose beginning was written over. What it holds is still there.
 ///
 /// # Safety
-/// `block` is a block of `class`, [`size`] or [`expect`] was asked of it, and it is the caller's.
+/// `block` is a block of a class with this `room`, [`look_at`] or [`expect`] was asked of it, and it is the caller's.
 #[inline(always)]
-pub(super) unsafe fn clear(block: NonNull<u8>, class: SizeClass) {
+pub(super) unsafe fn take_tag(block: NonNull<u8>, room: usize) {
     // SAFETY: passed on to the caller. The block before this one lies in the same slab, which never hands out its
     // first, and ends in a tag if it is out.
     unsafe {
@@ -208,33 +209,69 @@ pub(super) unsafe fn clear(block: NonNull<u8>, class: SizeClass) {
         if (tag != 0) & canary::size(mix(before.addr().get() as u64), tag).is_none() {
             fault::die_of_underflow(block.as_ptr());
         }
-        // Alone and first, so that the block behind never sees half a tag.
-        canary::store(block.add(room(class)), 0);
-        canary::clear(block, room(class));
+        // Alone, so that the block behind never sees half a tag.
+        canary::store(block.add(room), 0);
     }
 }
 
-/// Makes a block that is out, of `old` bytes, one of `new` bytes.
+/// Clears what was asked of `block`, which has no tag any more, and dies unless `other`, which was freed before, is as it was
+/// left: zero. Both are done at once because the sizes are the same.
 ///
 /// # Safety
-/// `block` is a block of `class` that [`size`] or [`expect`] was asked of, and the caller's; `new + TAG` is at most the
-/// class's size.
-pub(super) unsafe fn resize(block: NonNull<u8>, class: SizeClass, old: usize, new: usize) {
+/// Both are blocks of a class with this `room`, without a tag, and the caller's. They may be the same.
+#[inline(always)]
+pub(super) unsafe fn clear_and_look(block: NonNull<u8>, other: NonNull<u8>, room: usize) {
+    // SAFETY: passed on to the caller.
+    let is_zero = unsafe {
+        let rest = match room {
+            ..=16 => canary::clear_and_or::<1>(block, other, room),
+            17..=32 => canary::clear_and_or::<2>(block, other, room),
+            33..=64 => canary::clear_and_or::<4>(block, other, room),
+            65..=NARROW_MAX => canary::clear_and_or::<8>(block, other, room),
+            _ => {
+                block.write_bytes(0, room);
+                u64::from(!canary::is_zero_throughout(core::slice::from_raw_parts(other.as_ptr(), room)))
+            }
+        };
+        rest | canary::load(other.add(room)) == 0
+    };
+    if !is_zero {
+        fault::die_of_write_after_free(other.as_ptr());
+    }
+}
+
+/// Dies unless a block that was freed is as it was left: zero.
+///
+/// # Safety
+/// `block` is a block of `class` that was freed, and the caller's.
+pub(super) unsafe fn expect_zero(block: NonNull<u8>, class: SizeClass) {
+    // SAFETY: passed on to the caller.
+    let bytes = unsafe { core::slice::from_raw_parts(block.as_ptr(), class.small_size()) };
+    if !canary::is_zero_throughout(bytes) {
+        fault::die_of_write_after_free(block.as_ptr());
+    }
+}
+
+/// Makes a block that is out, with the fit `old`, one with the fit `new` of the same class.
+///
+/// # Safety
+/// `block` is a block that [`look_at`] or [`expect`] was asked of, and the caller's.
+pub(super) unsafe fn resize(block: NonNull<u8>, old: Fit, new: Fit) {
     // SAFETY: all that is written lies in the block, behind what it keeps.
     unsafe {
-        let tag = block.add(room(class));
+        let tag = block.add(new.room);
         let secret = mix(tag.addr().get() as u64);
         // Behind the old canary it is zero.
-        let from = old.min(new);
-        block.add(from).write_bytes(0, (old + 8).min(room(class)) - from);
-        let (place, canary) = end(tag, room(class) - new, secret);
-        place.write_unaligned(place.read_unaligned() | canary.to_le());
-        canary::store(tag, canary::tag(secret, new));
+        let from = old.size.min(new.size);
+        block.add(from).write_bytes(0, (old.size + TAG).min(new.room) - from);
+        let (place, mask) = end(tag, new.slack);
+        place.write_unaligned(place.read_unaligned() | (secret & mask).to_le());
+        canary::store(tag, canary::tag(secret, new.size));
     }
 }
 
 /// Says what is wrong with a pointer that was given back, with the `size` of its layout if that is known, where no block
-/// that is out begins, or one of another size.
+/// that is out begins, or one of another layout.
 #[cold]
 #[inline(never)]
 fn die_of_pointer(block: NonNull<u8>, size: Option<usize>) -> ! {
@@ -257,17 +294,17 @@ fn die_of_pointer(block: NonNull<u8>, size: Option<usize>) -> ! {
         if tagged_size(block, class).is_some() {
             fault::die_of_bad_free(start, false);
         }
-        if canary::load(block.add(room(class))) != 0 {
+        let room = class.small_size() - TAG;
+        if canary::load(block.add(room)) != 0 {
             fault::die_of_overflow(start);
         }
         if slab_class::is_home(class, start) {
             fault::die_of_foreign_block(start);
         }
         // It may have been written over with zeros, tag and all.
-        if canary::is_zero(block, room(class)) {
-            fault::die_of_bad_free(start, true)
-        } else {
-            fault::die_of_overflow(start)
+        match canary::is_zero_throughout(core::slice::from_raw_parts(start, room)) {
+            true => fault::die_of_bad_free(start, true),
+            false => fault::die_of_overflow(start),
         }
     }
 }
