@@ -139,6 +139,21 @@ mod tests {
         }
     }
 
+    /// Would catch ends that are not looked at.
+    #[test]
+    fn a_byte_that_is_not_zero_is_seen() {
+        let mut room = [0_u8; 200];
+        for (start, end) in [(0, 200), (3, 190), (8, 16), (9, 15), (1, 2)] {
+            assert!(is_zero_throughout(&room[start..end]));
+            for i in start..end {
+                room[i] = 0x41;
+                assert!(!is_zero_throughout(&room[start..end]), "byte {i} of {start} to {end}");
+                room[i] = 0;
+            }
+        }
+        assert!(is_zero_throughout(&[]));
+    }
+
     #[test]
     fn a_changed_byte_is_seen() {
         secret::set();

@@ -11,6 +11,7 @@
 //! seen whether anybody wrote to it: then, and not when it is used again, because then it would often have to be fetched
 //! from memory.
 
+use core::hint::select_unpredictable;
 use core::ptr::NonNull;
 
 use super::canary::{self, TAG};
@@ -204,9 +205,10 @@ pub(super) unsafe fn take_tag(block: NonNull<u8>, room: usize) {
     // first, and ends in a tag if it is out.
     unsafe {
         let before = block.sub(TAG);
-        let tag = canary::load(before);
-        // Not two branches: whether the neighbour is out cannot be foretold.
-        if (tag != 0) & canary::size(mix(before.addr().get() as u64), tag).is_none() {
+        let (tag, secret) = (canary::load(before), mix(before.addr().get() as u64));
+        // No branch for a neighbour that is free: that cannot be foretold. It counts as a tag that says nothing.
+        let tag = select_unpredictable(tag == 0, secret, tag);
+        if canary::size(secret, tag).is_none() {
             fault::die_of_underflow(block.as_ptr());
         }
         // Alone, so that the block behind never sees half a tag.
