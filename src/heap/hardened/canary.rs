@@ -108,10 +108,17 @@ pub(super) unsafe fn clear_and_or<const WORDS: usize>(
     }
 }
 
-/// Whether all bytes are zero: each is compared with the next, by the C library's vectors.
+/// Whether all bytes are zero: a line of them is looked at, and each other is compared with the one that is a line before
+/// it, by the C library's vectors. (A byte's distance would have nearly all of its loads span two lines.)
 pub(super) fn is_zero_throughout(bytes: &[u8]) -> bool {
-    bytes.first().is_none_or(|&first| first == 0 && bytes[1..] == bytes[..bytes.len() - 1])
+    match bytes.split_first_chunk::<LINE>() {
+        Some((first, others)) => *first == [0; LINE] && *others == bytes[..others.len()],
+        None => bytes.iter().fold(0, |all, byte| all | byte) == 0,
+    }
 }
+
+/// Bytes of a line of the processor's cache.
+const LINE: usize = 64;
 
 #[cfg(test)]
 mod tests {
