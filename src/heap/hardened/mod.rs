@@ -77,6 +77,14 @@ impl Cache {
     /// As for [`Cache::alloc_checked`].
     #[inline(never)]
     unsafe fn alloc_checked_large(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
+        if let Some(fit) = Fit::inline(size, align) {
+            let block = self.pop(options, fit.class);
+            if let Some(block) = NonNull::new(block) {
+                // SAFETY: the block is this function's.
+                unsafe { small::hand_out(block, fit) };
+            }
+            return block;
+        }
         if size == 0 {
             let empty = if align <= zero::STEP { zero::alloc() } else { None };
             return match empty {
@@ -109,16 +117,41 @@ impl Cache {
         size: usize,
         align: usize,
     ) {
-        // SAFETY: passed on to the caller; a block is looked at before it is taken.
+        // SAFETY: passed on to the caller.
         unsafe {
             match Fit::narrow(size, align) {
-                Some(fit) => {
-                    small::expect(block, fit);
-                    small::take_tag(block, fit.room);
-                    self.quarantine(options, fit.class, fit.room, block);
-                }
+                Some(fit) => self.free_as(options, block, fit),
+                None => self.free_checked_large(options, block, size, align),
+            }
+        }
+    }
+
+    /// The same for any layout.
+    ///
+    /// # Safety
+    /// As for [`Cache::free_checked`].
+    #[inline(never)]
+    unsafe fn free_checked_large(&self, options: &Options, block: NonNull<u8>, size: usize, align: usize) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match Fit::inline(size, align) {
+                Some(fit) => self.free_as(options, block, fit),
                 None => self.free_checked_unsized(options, block, Some(size)),
             }
+        }
+    }
+
+    /// The same for a small block that must have this fit.
+    ///
+    /// # Safety
+    /// As for [`Cache::free_checked`].
+    #[inline(always)]
+    unsafe fn free_as(&self, options: &Options, block: NonNull<u8>, fit: Fit) {
+        // SAFETY: passed on to the caller; the block is looked at before it is taken.
+        unsafe {
+            small::expect(block, fit);
+            small::take_tag(block, fit.room);
+            self.quarantine(options, fit.class, fit.room, block);
         }
     }
 
@@ -162,7 +195,7 @@ impl Cache {
     ) -> *mut u8 {
         // SAFETY: passed on to the caller; the old block is looked at before it is read.
         unsafe {
-            let old = match size.and_then(|size| Fit::narrow(size, align)) {
+            let old = match size.and_then(|size| Fit::inline(size, align)) {
                 Some(fit) => {
                     small::expect(block, fit);
                     Some(fit)

@@ -19,7 +19,7 @@ use super::secret::mix;
 use crate::base::align;
 use crate::config::SLAB_LEAD;
 use crate::heap::segment::{Kind, Segment};
-use crate::heap::size_class::{LINEAR_MAX, SizeClass};
+use crate::heap::size_class::{INLINE_MAX, LINEAR_MAX, SizeClass};
 use crate::heap::{fault, slab_class};
 
 /// A class, and what a block of it has when `size` bytes were asked for: the *room* before its tag, and the slack there.
@@ -50,6 +50,13 @@ impl Fit {
         let class = SizeClass::from_index(room / TAG);
         debug_assert!(class == SizeClass::of(room + TAG));
         Some(Fit { class, room, size, slack: size.wrapping_neg() % TAG })
+    }
+
+    /// For a layout whose class the table has; none for others.
+    #[inline(always)]
+    pub(super) fn inline(size: usize, align: usize) -> Option<Fit> {
+        let padded = align::up(size + TAG, align);
+        (size != 0 && padded <= INLINE_MAX).then(|| Fit::new(SizeClass::of_inline(padded), size))
     }
 }
 
