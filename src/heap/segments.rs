@@ -8,7 +8,9 @@ use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
-use crate::config::{COMMIT_STEP, GRANULE, GRANULES, HUGE_PAGE, HUGE_PAGES_FROM_SEGMENT, HugePages, SEGMENT};
+use crate::config::{
+    COMMIT_STEP, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HUGE_PAGES_FROM_SEGMENT, HugePages, SEGMENT,
+};
 use crate::heap::directory;
 use crate::heap::region::Regions;
 use crate::heap::segment::{Granules, HEADER_GRANULES, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES};
@@ -237,7 +239,8 @@ impl Segments {
         let segment = base.cast::<Segment>();
         let is_huge = match settings().huge_pages() {
             HugePages::System => false,
-            HugePages::Large => self.count >= HUGE_PAGES_FROM_SEGMENT,
+            // Hardened, guards would split them.
+            HugePages::Large => !HARDENED && self.count >= HUGE_PAGES_FROM_SEGMENT,
             HugePages::Always => true,
         };
         if is_huge {
