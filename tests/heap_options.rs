@@ -131,7 +131,7 @@ fn is_advised(block: &Block) -> bool {
 
 #[test]
 fn huge_pages() {
-    // A hardened heap has headers that are touched here and there, and blocks that move to grow.
+    // A hardened heap has guards that would split them, and blocks that move to grow.
     let large = if HARDENED { "....." } else { "..HHH" };
     for (value, expected) in [("system", "....."), ("large", large), ("always", "HHHHH")] {
         quietly_with("huge_pages", &[("HUGE_PAGES", value), ("EXPECT", expected)], || {

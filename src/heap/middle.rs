@@ -117,7 +117,7 @@ pub(crate) unsafe fn resize(old: SizeClass, new: SizeClass, block: NonNull<u8>) 
     // SAFETY: the run is the caller's.
     unsafe {
         // What the caller wrote stays marked, also where it falls out of the block.
-        run.mark_dirty(old.size());
+        run.mark_dirty(0, old.size());
         let mut segments = SEGMENTS.lock();
         if !segments.resize(run, resized.len) {
             return false;
@@ -230,7 +230,7 @@ unsafe fn take_home(class: SizeClass, block: *mut u8) {
             fault::die_of_bad_free(block, kind == Some(Kind::None));
         }
         if !HARDENED {
-            run.mark_dirty(class.size());
+            run.mark_dirty(0, class.size());
         } else if !hardened::middle::release(run, class) {
             // The process has too many mappings: the run stays out, without access and without memory.
             let _ = sys::purge(block, run.len());

@@ -238,7 +238,7 @@ impl Cache {
     pub unsafe fn free(&self, options: &Options, block: NonNull<u8>, size: usize, align: usize) {
         if HARDENED {
             // SAFETY: passed on to the caller.
-            return unsafe { self.free_checked(options, block, Some(size)) };
+            return unsafe { self.free_checked(options, block, size, align) };
         }
         let rounded = align::up(size, align);
         // SAFETY: passed on to the caller; the route is the one that the block came by.
@@ -272,7 +272,7 @@ impl Cache {
     pub unsafe fn free_unsized(&self, options: &Options, block: NonNull<u8>) {
         if HARDENED {
             // SAFETY: passed on to the caller.
-            return unsafe { self.free_checked(options, block, None) };
+            return unsafe { self.free_checked_unsized(options, block, None) };
         }
         // Of a large heap, most blocks lie where the window does not reach.
         if let Some(class) = Segment::small_class_at(block)

@@ -8,14 +8,13 @@
 //! The lock of the collection ([`super::segments`]) guards a header, but for what belongs to the owner of a run: its
 //! granules' `kind` and `back`, their `dirty` pages, the descriptor and the bitmap of the slab in it.
 
-use core::mem::offset_of;
 use core::ptr::NonNull;
 
 use static_assertions::const_assert;
 
 use crate::base::bitmap::{Bitmap, ones};
 use crate::base::sync::{AtomicBool, AtomicU8, AtomicU16, AtomicUsize, Ordering};
-use crate::config::{GRANULE, GRANULES, HARDENED, HugePages, SEGMENT, SEGMENT_GAP, SLAB_BLOCKS_MAX};
+use crate::config::{GRANULE, GRANULES, HARDENED, HugePages, SEGMENT, SEGMENT_GAP};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::slab::{Slab, WORDS};
@@ -58,9 +57,6 @@ pub(crate) struct Segment {
     bits: [[u64; WORDS]; GRANULES],
     /// When hardened: what is known about the middle block in the run that begins in a granule: its owner's.
     placed: [Placed; if HARDENED { GRANULES } else { 0 }],
-    /// When hardened: a byte for each block of the slab that begins in a granule, see `hardened::small`. Written by the
-    /// block's owner, and before any block of the slab is out.
-    states: [[AtomicU8; if HARDENED { SLAB_BLOCKS_MAX } else { 0 }]; GRANULES],
 }
 
 /// What is known about a middle block when hardened. Addresses in bytes, zero for none.
@@ -99,8 +95,6 @@ pub(crate) type Granules = Bitmap<{ GRANULES / 64 }>;
 
 /// Granules that the header takes.
 pub(crate) const HEADER_GRANULES: usize = size_of::<Segment>().div_ceil(GRANULE);
-/// Granules of the header that are in use in every segment: what comes behind is touched block by block.
-pub(crate) const HEADER_GRANULES_TOUCHED: usize = offset_of!(Segment, placed).div_ceil(GRANULE);
 /// Granules before the first that can be handed out.
 pub(crate) const LEAD_GRANULES: usize = HEADER_GRANULES + SEGMENT_GAP;
 /// Granules that can be handed out.
@@ -215,27 +209,6 @@ impl Segment {
         }
     }
 
-    /// The state byte of a small block when hardened; none when no block of the slab begins at `block`.
-    ///
-    /// # Safety
-    /// `block` is an address in a slab of `class`.
-    #[inline(always)]
-    pub(crate) unsafe fn state_of<'a>(block: NonNull<u8>, class: SizeClass) -> Option<&'a AtomicU8> {
-        let segment = block.as_ptr().map_addr(|addr| addr & !(SEGMENT - 1)).cast::<Segment>();
-        let granule = (block.addr().get() % SEGMENT) / GRANULE;
-        // SAFETY: the header is mapped, as the caller knows of a slab in it; `granule < GRANULES`.
-        let (backs, states) = unsafe {
-            (
-                (&raw const (*segment).back).as_ref_unchecked(),
-                (&raw const (*segment).states).as_ref_unchecked(),
-            )
-        };
-        let first = granule - usize::from(backs[granule].load(Ordering::Relaxed));
-        let offset = block.addr().get() % SEGMENT - first * GRANULE;
-        let index = class.block_at(offset);
-        if index * class.small_size() == offset { states[first].get(index) } else { None }
-    }
-
     /// Bytes from the slab's first block to an address in it.
     ///
     /// # Safety
@@ -332,16 +305,6 @@ impl Run {
         self.len * GRANULE
     }
 
-    /// When hardened: says that no block of the slab in this run was handed out yet.
-    ///
-    /// # Safety
-    /// The run is the caller's.
-    pub(crate) unsafe fn clear_states(self, blocks: usize) {
-        // SAFETY: the header is mapped as long as the run is somebody's.
-        let states = unsafe { (&raw const (*self.segment.as_ptr()).states).as_ref_unchecked() };
-        states[self.first].iter().take(blocks).for_each(|state| state.store(0, Ordering::Relaxed));
-    }
-
     /// Where the descriptor and the bitmap of a slab in this run go.
     pub(crate) fn slab(self) -> (*mut Slab, *mut u64) {
         let segment = self.segment.as_ptr();
@@ -378,16 +341,18 @@ impl Run {
         }
     }
 
-    /// Marks the pages of the first `len` bytes as holding data.
+    /// Marks the pages of `len` bytes from `start` on as holding data.
     ///
     /// # Safety
     /// The run is the caller's.
-    pub(crate) unsafe fn mark_dirty(self, len: usize) {
-        let pages = len.div_ceil(page_size());
+    pub(crate) unsafe fn mark_dirty(self, start: usize, len: usize) {
+        let (first, end) = (start / page_size(), (start + len).div_ceil(page_size()));
         let per_granule = GRANULE / page_size();
-        for (i, word) in self.dirty().iter().take(pages.div_ceil(per_granule)).enumerate() {
-            let in_granule = (pages - i * per_granule).min(per_granule);
-            word.store(word.load(Ordering::Relaxed) | ones(in_granule) as u16, Ordering::Relaxed);
+        let granules = first / per_granule..end.div_ceil(per_granule);
+        for (i, word) in granules.clone().zip(&self.dirty()[granules]) {
+            let from = first.saturating_sub(i * per_granule);
+            let to = (end - i * per_granule).min(per_granule);
+            word.store(word.load(Ordering::Relaxed) | (ones(to - from) << from) as u16, Ordering::Relaxed);
         }
     }
 

@@ -12,9 +12,7 @@ use crate::config::{
     COMMIT_STEP, FIRST_SMALL_PAGES, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HugePages, SEGMENT,
 };
 use crate::heap::region::Regions;
-use crate::heap::segment::{
-    Granules, HEADER_GRANULES, HEADER_GRANULES_TOUCHED, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES,
-};
+use crate::heap::segment::{Granules, HEADER_GRANULES, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::{directory, window};
@@ -245,7 +243,7 @@ impl Segments {
         }
         let segment = base.cast::<Segment>();
         let huge_from = match settings().huge_pages() {
-            // A hardened segment's header is megabytes that are touched here and there.
+            // Hardened, guards would split them.
             HugePages::Large if !HARDENED => Some(if self.count == 0 { FIRST_SMALL_PAGES } else { 0 }),
             HugePages::System | HugePages::Large => None,
             HugePages::Always => Some(0),
@@ -421,7 +419,7 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
             drop(segments);
             directory::remove(segment.as_ptr().cast());
             release(segment.as_ptr().cast(), SEGMENT);
-            bytes += HEADER_GRANULES_TOUCHED * GRANULE;
+            bytes += HEADER_GRANULES * GRANULE;
             SEGMENTS.lock().regions.give(segment.as_ptr().cast());
         }
     }

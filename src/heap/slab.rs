@@ -172,6 +172,14 @@ impl Slab {
         given
     }
 
+    /// Whether a block of this slab is free and here.
+    pub(crate) fn is_home(&self, block: *mut u8) -> bool {
+        let index = self.class.block_at(block.addr() - self.base.addr());
+        // SAFETY: the block lies in this slab, so its word is one of the bitmap's.
+        let bits = unsafe { *self.bits.add(index / 64) };
+        bits >> (index % 64) & 1 == 1
+    }
+
     /// The pages that hold nothing but free blocks and may hold data.
     pub(crate) fn purgeable(&self) -> u64 {
         if self.is_empty() {

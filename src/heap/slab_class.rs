@@ -7,7 +7,6 @@
 use core::ptr::{self, NonNull};
 
 use crate::base::padded::Padded;
-use crate::config::HARDENED;
 use crate::heap::magazine::{MARKS, Slot};
 use crate::heap::segment::{Run, Segment};
 use crate::heap::segments::SEGMENTS;
@@ -145,6 +144,16 @@ pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
     (purged, more)
 }
 
+/// Whether a block is free and in its slab: neither with a caller, nor in a magazine, nor in a depot.
+///
+/// # Safety
+/// `block` is a block of `class` in a slab.
+pub(crate) unsafe fn is_home(class: SizeClass, block: *mut u8) -> bool {
+    let _slabs = CLASSES[class.index()].lock();
+    // SAFETY: passed on to the caller; the lock makes this the only reference.
+    unsafe { (*Segment::slab_of(block)).is_home(block) }
+}
+
 pub(crate) fn counts(class: SizeClass) -> Counts {
     let slabs = CLASSES[class.index()].lock();
     Counts { slabs: slabs.slabs, out: slabs.out }
@@ -173,9 +182,6 @@ fn new_slab(class: SizeClass) -> Option<&'static mut Slab> {
     // headers, which stay mapped as long as their slabs live.
     unsafe {
         run.set_class(class);
-        if HARDENED {
-            run.clear_states(class.slab_blocks());
-        }
         slab.write(Slab::new(run.base(), bits, class, run.dirty_pages()));
         Some(&mut *slab)
     }

@@ -169,7 +169,7 @@ pub(crate) mod segment {
 
         pub(crate) unsafe fn set_class(self, _class: SizeClass) {}
 
-        pub(crate) unsafe fn mark_dirty(self, _len: usize) {}
+        pub(crate) unsafe fn mark_dirty(self, _start: usize, _len: usize) {}
 
         pub(crate) unsafe fn clear(self, _len: usize) {}
     }

@@ -22,9 +22,7 @@ pub(crate) fn check_write(start: NonNull<u8>, len: usize) {
     // small one only the tag is looked at: the rest can wait until it is freed.
     let out = unsafe {
         match Segment::kind_at(start) {
-            Kind::Class(class) if class.index() < SizeClass::SMALL => {
-                small::find(start, class).map(|block| (block, small::asked(block, class)))
-            }
+            Kind::Class(class) if class.index() < SizeClass::SMALL => small::find(start, class),
             Kind::Class(_) => {
                 let block = middle::block_in(Segment::start_of_run(start));
                 block.map(|block| (block, middle::size(block)))

@@ -1,14 +1,14 @@
 //! Canaries: bytes around a block that no correct program writes, different for each address and process.
 //!
-//! The last word of a small block, its *tag*, also says how many bytes before it are slack, so that a free which knows
-//! the pointer only can find where the asked bytes end:
+//! The last word of a small block, its *tag*, says that the block is out and how many bytes were asked for. So one load
+//! tells a free whether a block begins where its pointer leads, is out, and ends where it should:
 //!
 //! ```text
 //!  byte   0   1   2   3 | 4   5 | 6   7
-//!        [    secret    | slack | slack ]   xor  mix(address of the tag)
+//!        [    secret    | size  | size  ]   xor  mix(address of the tag)
 //! ```
 //!
-//! The slack stands there twice, so a change of any run of up to two bytes makes no other valid tag, and a random word
+//! The size stands there twice, so a change of any run of up to two bytes makes no other valid tag, and a random word
 //! is one with a chance of 2⁻⁴⁸. The bytes that an overflow meets first carry nothing but the secret. Zero stands for
 //! no tag: a block that is free is zero throughout.
 
@@ -27,18 +27,18 @@ const LANES: u64 = 1 << 32 | 1 << 48;
 
 const_assert!(SMALL_MAX <= 1 << 16);
 
-/// The tag at `addr` of a block with `slack` bytes before it.
+/// The tag of a block of which `size` bytes were asked for, where `secret` is [`mix`] of the tag's address.
 #[inline(always)]
-pub(super) fn tag(addr: usize, slack: usize) -> u64 {
-    mix(addr as u64) ^ (slack as u64).wrapping_mul(LANES)
+pub(super) fn tag(secret: u64, size: usize) -> u64 {
+    secret ^ (size as u64).wrapping_mul(LANES)
 }
 
-/// The slack that the tag at `addr` says, if it is one.
+/// The size that a tag says, if it is one.
 #[inline(always)]
-pub(super) fn slack(addr: usize, tag: u64) -> Option<usize> {
-    let lanes = tag ^ mix(addr as u64);
-    let slack = lanes >> 48;
-    (lanes == slack.wrapping_mul(LANES)).then_some(slack as usize)
+pub(super) fn size(secret: u64, tag: u64) -> Option<usize> {
+    let lanes = tag ^ secret;
+    let size = lanes >> 48;
+    (lanes == size.wrapping_mul(LANES)).then_some(size as usize)
 }
 
 /// Reads the tag at `place`.
@@ -86,53 +86,79 @@ pub(super) unsafe fn is_intact(start: *const u8, len: usize) -> bool {
     bytes(start.addr()).take(len).enumerate().all(|(i, byte)| unsafe { start.add(i).read() } == byte)
 }
 
-/// Whether `len` bytes, a multiple of eight, are zero.
+/// Clears `room` bytes at `start`, and gives the bits of as many at `other`, all words in one. `room` is a multiple of
+/// eight, from `WORDS` words to twice as many: so many from the beginning are taken, and so many up to the end.
 ///
 /// # Safety
-/// The bytes can be read, and begin at a multiple of eight.
+/// Both are the caller's and begin at a multiple of eight.
 #[inline(always)]
-pub(super) unsafe fn is_zero(start: NonNull<u8>, len: usize) -> bool {
-    if len > LOOKED_AT_BY_WORD {
-        // SAFETY: passed on to the caller.
-        return is_zero_throughout(unsafe { core::slice::from_raw_parts(start.as_ptr(), len) });
+pub(super) unsafe fn clear_and_or<const WORDS: usize>(
+    start: NonNull<u8>,
+    other: NonNull<u8>,
+    room: usize,
+) -> u64 {
+    debug_assert!(room.is_multiple_of(8) && (WORDS * 8..=WORDS * 16).contains(&room));
+    // SAFETY: passed on to the caller: each range lies within the bytes.
+    unsafe {
+        let end = room - WORDS * 8;
+        start.cast::<[u64; WORDS]>().write([0; WORDS]);
+        start.add(end).cast::<[u64; WORDS]>().write([0; WORDS]);
+        let words = [other, other.add(end)].map(|words| words.cast::<[u64; WORDS]>().read());
+        words.as_flattened().iter().fold(0, |all, word| all | word)
     }
-    // SAFETY: as above.
-    let words = unsafe { core::slice::from_raw_parts(start.as_ptr().cast::<u64>(), len / 8) };
-    words.iter().fold(0, |all, word| all | word) == 0
 }
 
-/// Up to here, in bytes, a loop is faster than a call.
-const LOOKED_AT_BY_WORD: usize = 128;
-
-/// The same for any bytes: each is compared with the next, by the C library's vectors.
+/// Whether all bytes are zero: a line of them is looked at, and each other is compared with the one that is a line before
+/// it, by the C library's vectors. (A byte's distance would have nearly all of its loads span two lines.)
 pub(super) fn is_zero_throughout(bytes: &[u8]) -> bool {
-    bytes.first().is_none_or(|&first| first == 0 && bytes[1..] == bytes[..bytes.len() - 1])
+    match bytes.split_first_chunk::<LINE>() {
+        Some((first, others)) => *first == [0; LINE] && *others == bytes[..others.len()],
+        None => bytes.iter().fold(0, |all, byte| all | byte) == 0,
+    }
 }
+
+/// Bytes of a line of the processor's cache.
+const LINE: usize = 64;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::heap::hardened::secret;
 
-    /// Would catch a tag that a small overflow turns into another valid one, and a slack that is lost.
+    /// Would catch a tag that a small overflow turns into another valid one, and a size that is lost.
     #[test]
     fn a_changed_tag_is_none() {
         secret::set();
         let addr = 0x7f12_3456_7898;
-        for len in [0, 1, 7, 255, 4096, SMALL_MAX - 1] {
-            let tag = tag(addr, len);
-            assert_eq!(slack(addr, tag), Some(len));
-            assert_eq!(slack(addr + 16, tag), None);
+        for len in [1, 7, 255, 4096, SMALL_MAX - 1] {
+            let tag = tag(mix(addr), len);
+            assert_eq!(size(mix(addr), tag), Some(len));
+            assert_eq!(size(mix(addr + 16), tag), None);
             for byte in 0..8 {
                 for change in 1..=255_u64 {
                     assert_eq!(
-                        slack(addr, tag ^ change << (8 * byte)),
+                        size(mix(addr), tag ^ change << (8 * byte)),
                         None,
                         "byte {byte} changed by {change}"
                     );
                 }
             }
         }
+    }
+
+    /// Would catch ends that are not looked at.
+    #[test]
+    fn a_byte_that_is_not_zero_is_seen() {
+        let mut room = [0_u8; 200];
+        for (start, end) in [(0, 200), (3, 190), (8, 16), (9, 15), (1, 2)] {
+            assert!(is_zero_throughout(&room[start..end]));
+            for i in start..end {
+                room[i] = 0x41;
+                assert!(!is_zero_throughout(&room[start..end]), "byte {i} of {start} to {end}");
+                room[i] = 0;
+            }
+        }
+        assert!(is_zero_throughout(&[]));
     }
 
     #[test]

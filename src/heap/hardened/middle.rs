@@ -13,7 +13,7 @@ use core::ptr::{self, NonNull};
 use super::{canary, guard};
 use crate::base::align;
 use crate::base::sync::Ordering;
-use crate::config::QUARANTINE_CLEARED;
+use crate::config::{GRANULE, QUARANTINE_CLEARED};
 use crate::heap::segment::{Placed, Run, Segment};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
@@ -77,13 +77,11 @@ unsafe fn reused(class: SizeClass) -> Option<NonNull<u8>> {
     let (start, len) = inner(base.as_ptr(), class);
     // SAFETY: the run is this function's.
     unsafe {
-        if Segment::placed_at(base.as_ptr()).is_closed.load(Ordering::Relaxed) {
-            if !guard::remove(start, len) {
-                middle::free(class, base);
-                return None;
-            }
-        } else if let Some(written) = first_not_zero(start, len) {
-            fault::die_of_write_after_free(written);
+        if !Segment::placed_at(base.as_ptr()).is_closed.load(Ordering::Relaxed) {
+            expect_zero(base.as_ptr(), class);
+        } else if !guard::remove(start, len) {
+            middle::free(class, base);
+            return None;
         }
     }
     Some(base)
@@ -94,35 +92,45 @@ unsafe fn reused(class: SizeClass) -> Option<NonNull<u8>> {
 /// # Safety
 /// Nothing but what taking a run asks for.
 unsafe fn fresh(class: SizeClass) -> Option<NonNull<u8>> {
-    let run = middle::take_run(class)?;
-    let base = run.base();
-    let end = end(base, class);
+    let base = middle::take_run(class)?.base();
     // SAFETY: the run is this function's.
     unsafe {
-        for (start, len) in run.dirty_ranges() {
-            if let Some(written) = first_not_zero(base.add(start), len) {
-                fault::die_of_write_after_free(written);
-            }
-        }
         Segment::placed_at(base).freed.store(0, Ordering::Relaxed);
-        // Refusals leave canaries.
+        // A page each: what else the run has keeps its memory for whoever gets it next. Refusals leave canaries.
         let _ = guard::install(base, page_size());
-        let _ = guard::install(end, base.addr() + run.len() - end.addr());
+        let _ = guard::install(end(base, class), page_size());
     }
     NonNull::new(base)
 }
 
-/// The first byte of whole pages that is not zero, if there is one.
+/// The bytes of the run at `base` that the block which was freed last had, its canaries included: from the base, and how
+/// many.
 ///
 /// # Safety
-/// The pages are the caller's.
-unsafe fn first_not_zero(start: *mut u8, len: usize) -> Option<*mut u8> {
-    // SAFETY: passed on to the caller; what was never written reads as zero.
-    let bytes = unsafe { core::slice::from_raw_parts(start, len) };
-    if canary::is_zero_throughout(bytes) {
-        return None;
+/// A run of `class` begins at `base` that is the caller's, and a block of it was freed.
+unsafe fn cleared(base: *mut u8, class: SizeClass) -> (usize, usize) {
+    // SAFETY: passed on to the caller.
+    let block = unsafe { Segment::placed_at(base) }.freed.load(Ordering::Relaxed);
+    let block = base.with_addr(block);
+    let start = block.addr() - lead(base, block) - base.addr();
+    (start, end(base, class).addr() - base.addr() - start)
+}
+
+/// Dies unless what a freed block had is as it was left: zero.
+///
+/// # Safety
+/// As for [`cleared`], and it was.
+unsafe fn expect_zero(base: *mut u8, class: SizeClass) {
+    // SAFETY: passed on to the caller.
+    let bytes = unsafe {
+        let (start, len) = cleared(base, class);
+        core::slice::from_raw_parts(base.add(start), len)
+    };
+    if !canary::is_zero_throughout(bytes)
+        && let Some(written) = bytes.iter().find(|byte| **byte != 0)
+    {
+        fault::die_of_write_after_free(ptr::from_ref(written).cast_mut());
     }
-    bytes.iter().position(|&byte| byte != 0).map(|offset| start.wrapping_add(offset))
 }
 
 /// What is known about the block at `block`, which must be one that is out, and its run's beginning.
@@ -184,11 +192,12 @@ pub(super) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
             fault::die_of_bad_free(block, true);
         }
         placed.freed.store(block.addr(), Ordering::Relaxed);
-        let (start, len) = inner(base, class);
+        let (start, _) = inner(base, class);
         // Without a purger nobody ages what lies on the shelf.
         let cleared =
             if settings().background_purger() { QUARANTINE_CLEARED } else { QUARANTINE_CLEARED / 8 };
-        let is_closed = size > cleared && guard::install(start, len);
+        // Up to the run's end, so that nothing of it holds data.
+        let is_closed = size > cleared && guard::install(start, class.granules() * GRANULE - page_size());
         placed.is_closed.store(is_closed, Ordering::Relaxed);
         if !is_closed {
             block.sub(lead).write_bytes(0, end.addr() - block.addr() + lead);
@@ -200,17 +209,19 @@ pub(super) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
 }
 
 /// Makes a run that goes home readable and writable throughout, and says which of its pages may hold data; false when
-/// that is refused.
+/// that is refused. Dies when the block that was freed last was written to.
 ///
 /// # Safety
-/// The run is the caller's, and was one of `class`.
+/// The run is the caller's, and a block of `class` that is on its shelf.
 pub(crate) unsafe fn release(run: Run, class: SizeClass) -> bool {
     // SAFETY: passed on to the caller.
     unsafe {
         if Segment::placed_at(run.base()).is_closed.load(Ordering::Relaxed) {
             run.mark_clean();
         } else {
-            run.mark_dirty(class.size());
+            expect_zero(run.base(), class);
+            let (start, len) = cleared(run.base(), class);
+            run.mark_dirty(start, len);
         }
         guard::remove(run.base(), run.len())
     }

@@ -3,13 +3,13 @@
 //! | what | how it is seen | when |
 //! |---|---|---|
 //! | a free of what is not ours | the directory of segments | at the free |
-//! | a double free, a pointer into a block | a byte of state for each small block, a record for each run, outside of the blocks | at the free |
+//! | a double free, a pointer into a block | a small block that is out ends in a tag, and no other memory does; a record for each run | at the free |
 //! | a free with another size | the size that was asked for is kept in the tag, in the record, in a huge block's header | at the free |
 //! | a write behind or before a block | canaries that differ for each address and process; guard pages from 32 KiB on | at the free; at once |
 //! | a write after a free | free blocks are zero, which is looked at; the largest cannot be accessed | when the block leaves quarantine; at once |
 //! | use of a block of no bytes | it has no memory | at once |
 //!
-//! Freed blocks wait in quarantine, for a time that nobody can tell; blocks leave a slab in random order.
+//! Freed blocks wait in quarantine, for a time that nobody can tell; blocks leave a slab from a random one on.
 //!
 //! What it leaves out on purpose: reads behind a block that stay within the heap, writes that miss every canary, and a
 //! write to a freed small block that has left quarantine, or never leaves it.
@@ -28,6 +28,7 @@ mod zero;
 
 use core::ptr::{self, NonNull};
 
+use self::small::Fit;
 use crate::base::align;
 use crate::config::{GRANULE, MIDDLE_MAX, Options, SMALL_MAX};
 use crate::heap::cache::{Cache, unmark};
@@ -56,8 +57,34 @@ impl Cache {
     ///
     /// # Safety
     /// As for those.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) unsafe fn alloc_checked(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
+        let Some(fit) = Fit::narrow(size, align) else {
+            // SAFETY: passed on to the caller.
+            return unsafe { self.alloc_checked_large(options, size, align) };
+        };
+        let block = self.pop(options, fit.class);
+        if let Some(block) = NonNull::new(block) {
+            // SAFETY: the block is this function's.
+            unsafe { small::hand_out(block, fit) };
+        }
+        block
+    }
+
+    /// The same for any layout.
+    ///
+    /// # Safety
+    /// As for [`Cache::alloc_checked`].
+    #[inline(never)]
+    unsafe fn alloc_checked_large(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
+        if let Some(fit) = Fit::inline(size, align) {
+            let block = self.pop(options, fit.class);
+            if let Some(block) = NonNull::new(block) {
+                // SAFETY: the block is this function's.
+                unsafe { small::hand_out(block, fit) };
+            }
+            return block;
+        }
         if size == 0 {
             let empty = if align <= zero::STEP { zero::alloc() } else { None };
             return match empty {
@@ -70,7 +97,7 @@ impl Cache {
             Route::Small(class) => {
                 let (Some(block), _) = unmark(self.pop(options, class)) else { return ptr::null_mut() };
                 // SAFETY: the block is this function's; the class has room for the size and a tag.
-                unsafe { small::hand_out(block, class, size) };
+                unsafe { small::hand_out(block, Fit::new(class, size)) };
                 block.as_ptr()
             }
             Route::Middle(class) => route::alloc_unsplit(options, || middle::alloc(class, size, align)),
@@ -78,19 +105,75 @@ impl Cache {
         }
     }
 
-    /// [`Cache::free`] where `size` says what was asked for, [`Cache::free_unsized`] where nobody knows: dies of what
-    /// is no block that is out, was asked for with another size, or was written over.
+    /// [`Cache::free`]: dies of what is no block that is out, was asked for with another layout, or was written over.
     ///
     /// # Safety
     /// The calling thread owns the cache. If the block is one that is out, it is the caller's, who is done with it.
+    #[inline(always)]
+    pub(super) unsafe fn free_checked(
+        &self,
+        options: &Options,
+        block: NonNull<u8>,
+        size: usize,
+        align: usize,
+    ) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match Fit::narrow(size, align) {
+                Some(fit) => self.free_as(options, block, fit),
+                None => self.free_checked_large(options, block, size, align),
+            }
+        }
+    }
+
+    /// The same for any layout.
+    ///
+    /// # Safety
+    /// As for [`Cache::free_checked`].
     #[inline(never)]
-    pub(super) unsafe fn free_checked(&self, options: &Options, block: NonNull<u8>, size: Option<usize>) {
+    unsafe fn free_checked_large(&self, options: &Options, block: NonNull<u8>, size: usize, align: usize) {
+        // SAFETY: passed on to the caller.
+        unsafe {
+            match Fit::inline(size, align) {
+                Some(fit) => self.free_as(options, block, fit),
+                None => self.free_checked_unsized(options, block, Some(size)),
+            }
+        }
+    }
+
+    /// The same for a small block that must have this fit.
+    ///
+    /// # Safety
+    /// As for [`Cache::free_checked`].
+    #[inline(always)]
+    unsafe fn free_as(&self, options: &Options, block: NonNull<u8>, fit: Fit) {
+        // SAFETY: passed on to the caller; the block is looked at before it is taken.
+        unsafe {
+            small::expect(block, fit);
+            small::take_tag(block, fit.room);
+            self.quarantine(options, fit.class, fit.room, block);
+        }
+    }
+
+    /// [`Cache::free_unsized`], and [`Cache::free`] of any `size`.
+    ///
+    /// # Safety
+    /// As for [`Cache::free_checked`].
+    #[inline(never)]
+    pub(super) unsafe fn free_checked_unsized(
+        &self,
+        options: &Options,
+        block: NonNull<u8>,
+        size: Option<usize>,
+    ) {
         // SAFETY: passed on to the caller; each kind of block is looked at as what it is.
         unsafe {
             match Segment::small_class_at(block) {
                 Some(class) => {
-                    small::take_back(block, class, size);
-                    self.quarantine(options, class, block);
+                    let fit = small::look_at(block, class);
+                    expect(block, size, fit.size);
+                    small::take_tag(block, fit.room);
+                    self.quarantine(options, class, fit.room, block);
                 }
                 None => free_large(block, size),
             }
@@ -112,19 +195,32 @@ impl Cache {
     ) -> *mut u8 {
         // SAFETY: passed on to the caller; the old block is looked at before it is read.
         unsafe {
-            let old_size = usable_size(block);
+            let old = match size.and_then(|size| Fit::inline(size, align)) {
+                Some(fit) => {
+                    small::expect(block, fit);
+                    Some(fit)
+                }
+                None => Segment::small_class_at(block).map(|class| small::look_at(block, class)),
+            };
+            let old_size = old.map_or_else(|| usable_size(block), |fit| fit.size);
             expect(block, size, old_size);
-            if let Some(class) = Segment::small_class_at(block)
-                && route(new_size, align) == Route::Small(class)
+            if let Some(old) = old
+                && route(new_size, align) == Route::Small(old.class)
             {
-                small::resize(block, class, old_size, new_size);
+                small::resize(block, old, Fit::new(old.class, new_size));
                 return block.as_ptr();
             }
             let Some(new) = NonNull::new(self.alloc_checked(options, new_size, align)) else {
                 return ptr::null_mut();
             };
             new.copy_from_nonoverlapping(block, old_size.min(new_size));
-            self.free_checked(options, block, size);
+            match old {
+                Some(old) => {
+                    small::take_tag(block, old.room);
+                    self.quarantine(options, old.class, old.room, block);
+                }
+                None => free_large(block, size),
+            }
             new.as_ptr()
         }
     }
@@ -166,7 +262,7 @@ pub(super) unsafe fn usable_size(block: NonNull<u8>) -> usize {
     // SAFETY: passed on to the caller; each kind of block is looked at as what it is.
     unsafe {
         match Segment::kind_at(block) {
-            Kind::Class(class) if class.index() < SizeClass::SMALL => small::size(block, class),
+            Kind::Class(class) if class.index() < SizeClass::SMALL => small::look_at(block, class).size,
             Kind::Class(_) => middle::size(block),
             Kind::Huge => huge::size(block),
             Kind::None if zero::holds(block) => {

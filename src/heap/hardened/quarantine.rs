@@ -11,9 +11,9 @@ use core::ptr::{self, NonNull};
 use crate::base::sync::{AtomicPtr, Ordering};
 use crate::config::{HARDENED, MAGAZINE_SLOTS, Options, QUARANTINE, QUARANTINE_BYTES};
 use crate::heap::cache::Cache;
-use crate::heap::hardened::small;
+use crate::heap::hardened::small::{self, NARROW_MAX};
 use crate::heap::magazine::{Magazine, Slot};
-use crate::heap::size_class::SizeClass;
+use crate::heap::size_class::{LINEAR_MAX, SizeClass};
 use crate::heap::{metadata, slab_class};
 
 use static_assertions::const_assert;
@@ -36,6 +36,14 @@ const MASKS: [u8; SizeClass::SMALL] = {
     masks
 };
 
+/// One less than the places of a class with this `room`: the same for all that the fast path serves.
+#[inline(always)]
+fn mask(class: SizeClass, room: usize) -> usize {
+    if room <= NARROW_MAX { QUARANTINE - 1 } else { usize::from(MASKS[class.index()]) }
+}
+
+const_assert!(QUARANTINE * LINEAR_MAX <= QUARANTINE_BYTES);
+
 /// The places of a class in the magazine's memory at `base`.
 ///
 /// # Safety
@@ -47,26 +55,33 @@ unsafe fn places<'a>(base: *mut Slot, class: SizeClass) -> &'a [AtomicPtr<u8>] {
 }
 
 impl Cache {
-    /// Puts a block into quarantine, and takes another back into the cache.
+    /// Puts a block that was out into quarantine, cleared, and takes another back into the cache.
     ///
     /// # Safety
-    /// As for [`Cache::push`].
+    /// As for [`Cache::push`]; the block has no tag any more, and `room` is that of its class.
     #[inline(always)]
-    pub(super) unsafe fn quarantine(&self, options: &Options, class: SizeClass, block: NonNull<u8>) {
+    pub(super) unsafe fn quarantine(
+        &self,
+        options: &Options,
+        class: SizeClass,
+        room: usize,
+        block: NonNull<u8>,
+    ) {
         let base = self.quarantined[class.index()].load(Ordering::Relaxed);
         // SAFETY: passed on to the caller; the place is one of the class's.
         unsafe {
             if base.is_null() {
-                return self.quarantine_slowly(options, class, block);
+                return self.quarantine_slowly(options, class, room, block);
             }
             let next = base.cast::<usize>();
-            let place = *next & usize::from(MASKS[class.index()]);
+            let place = *next & mask(class, room);
             *next += 1;
             let place = &*base.add(1 + place).cast::<AtomicPtr<u8>>();
-            let oldest = place.load(Ordering::Relaxed);
+            let oldest = NonNull::new(place.load(Ordering::Relaxed));
             place.store(block.as_ptr(), Ordering::Relaxed);
-            if let Some(oldest) = NonNull::new(oldest) {
-                small::expect_zero(oldest, class);
+            // Where none comes out, the block itself is looked at.
+            small::clear_and_look(block, oldest.unwrap_or(block), room);
+            if let Some(oldest) = oldest {
                 self.push(options, class, oldest.as_ptr());
             }
         }
@@ -75,21 +90,21 @@ impl Cache {
     /// The first block of a class: makes the places.
     ///
     /// # Safety
-    /// As for [`Cache::push`].
+    /// As for [`Cache::quarantine`].
     #[cold]
     #[inline(never)]
-    unsafe fn quarantine_slowly(&self, options: &Options, class: SizeClass, block: NonNull<u8>) {
+    unsafe fn quarantine_slowly(&self, options: &Options, class: SizeClass, room: usize, block: NonNull<u8>) {
         let is_live = self.is_live() || self.enter(options);
-        let Some(magazine) = is_live.then(|| metadata::take_magazine(1)).flatten() else {
-            // A thread that is over keeps nothing; and without memory there is no quarantine.
-            // SAFETY: passed on to the caller.
-            return unsafe { self.push(options, class, block.as_ptr()) };
-        };
-        // SAFETY: the magazine's memory is this function's.
+        // SAFETY: passed on to the caller; the magazine's memory is this function's.
         unsafe {
+            let Some(magazine) = is_live.then(|| metadata::take_magazine(1)).flatten() else {
+                // A thread that is over keeps nothing; and without memory there is no quarantine.
+                small::clear_and_look(block, block, room);
+                return self.push(options, class, block.as_ptr());
+            };
             magazine.base().write_bytes(0, MAGAZINE_SLOTS);
             self.quarantined[class.index()].store(magazine.base(), Ordering::Relaxed);
-            self.quarantine(options, class, block);
+            self.quarantine(options, class, room, block);
         }
     }
 
