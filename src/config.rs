@@ -85,12 +85,17 @@ pub(crate) const HUGE_PAGE: usize = 2 << 20;
 /// From which size on a block that grows is made of huge pages, in bytes: the last one may be touched in part only.
 pub(crate) const HUGE_PAGES_FROM: usize = 16 * HUGE_PAGE;
 
-/// From which segment on segments are.
+/// From which segment on segments are, for each group of processors.
 pub(crate) const HUGE_PAGES_FROM_SEGMENT: usize = 1;
 
 /// What a depot may hold of one class, in bytes, before exchanges show that more is of use, and at the most.
 pub(crate) const DEPOT_BYTES_MIN: usize = 32 << 10;
 pub(crate) const DEPOT_BYTES_MAX: usize = 2 << 20;
+
+/// Processors that share depots and slabs, and how many such groups there are at the most. ARCHITECTURE.md, *Scale beyond
+/// this machine*: a lock of a class serves eight at any rate that they reach.
+pub(crate) const PROCESSORS_IN_GROUP: usize = 8;
+pub(crate) const GROUPS_MAX: usize = 32;
 
 /// Freed huge blocks that are kept for a moment, by number and by the bytes that they may hold together; an eighth of
 /// what is in use comes on top.
@@ -115,6 +120,7 @@ const_assert!(GRANULES.is_multiple_of(64));
 const_assert!(PAGE_MAX <= GRANULE && GRANULE / PAGE_MIN <= 16);
 const_assert!(SMALL_MAX < MIDDLE_MAX && MIDDLE_MAX < SEGMENT / 2);
 const_assert!(MIDDLE_KEPT_LEAST >= MIDDLE_MAX);
+const_assert!(GROUPS_MAX <= 256);
 const_assert!(SMALL_MAX * SLAB_BLOCKS_MIN / PAGE_MIN <= 64);
 
 /// What to ask of transparent huge pages.

@@ -31,6 +31,7 @@ mod cache;
 mod depot;
 mod directory;
 mod fault;
+mod group;
 mod hardened;
 mod huge;
 mod huge_mapping;
@@ -54,3 +55,5 @@ pub use cache::Cache;
 pub use magazine::{EMPTY_MAGAZINE, EmptyMagazine};
 pub(crate) use route::usable_size_of_layout;
 pub use route::{askable_size, check_size, check_write, usable_size};
+#[cfg(arenite_lock_counts)]
+pub use usage::lock_counts;

@@ -12,6 +12,7 @@ use crate::config::{
     COMMIT_STEP, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HUGE_PAGES_FROM_SEGMENT, HugePages, SEGMENT,
 };
 use crate::heap::directory;
+use crate::heap::group::Group;
 use crate::heap::region::Regions;
 use crate::heap::segment::{
     Granules, HEADER_GRANULES, HEADER_GRANULES_TOUCHED, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES,
@@ -241,8 +242,8 @@ impl Segments {
         let segment = base.cast::<Segment>();
         let is_huge = match settings().huge_pages() {
             HugePages::System => false,
-            // A hardened segment's header is megabytes that are touched here and there.
-            HugePages::Large => !HARDENED && self.count >= HUGE_PAGES_FROM_SEGMENT,
+            // Each group has slabs that it has only begun. A hardened segment's header is megabytes that are touched here and there.
+            HugePages::Large => !HARDENED && self.count >= HUGE_PAGES_FROM_SEGMENT * Group::count(),
             HugePages::Always => true,
         };
         if is_huge {
@@ -254,6 +255,10 @@ impl Segments {
         state.free.fill(LEAD_GRANULES, USABLE_GRANULES, true);
         state.committed = LEAD_GRANULES;
         state.next_all = self.all;
+        if let Some(head) = NonNull::new(self.all) {
+            // SAFETY: the list's members are valid, and the new segment is not among them.
+            unsafe { self::state(head) }.prev_all = segment.as_ptr();
+        }
         self.all = segment.as_ptr();
         self.count += 1;
         self.committed_granules += LEAD_GRANULES;
@@ -294,14 +299,16 @@ impl Segments {
         // SAFETY: the lists' members are valid, the segment is one of them, and the lock makes these the only
         // references.
         unsafe {
-            let mut link = &raw mut self.all;
-            while *link != segment.as_ptr() {
-                link = &raw mut (**link).state.next_all;
+            let State { next_all, prev_all, committed, .. } = *state(segment);
+            match NonNull::new(prev_all) {
+                Some(prev) => state(prev).next_all = next_all,
+                None => self.all = next_all,
             }
-            let state = state(segment);
-            *link = state.next_all;
+            if let Some(next) = NonNull::new(next_all) {
+                state(next).prev_all = prev_all;
+            }
             self.count -= 1;
-            self.committed_granules -= state.committed;
+            self.committed_granules -= committed;
         }
         let all = Run { segment, first: LEAD_GRANULES, len: USABLE_GRANULES };
         self.dirty_pages -= all.count_dirty();
@@ -320,10 +327,12 @@ impl Segments {
             return;
         }
         let (mut used, mut dirty, mut committed, mut count) = (0, 0, 0, 0);
-        let mut next = self.all;
+        let (mut next, mut last) = (self.all, ptr::null_mut());
         while let Some(segment) = NonNull::new(next) {
             // SAFETY: the list's members are valid, and the lock makes this the only reference.
             let state = unsafe { state(segment) };
+            invariant!(state.prev_all == last);
+            last = segment.as_ptr();
             used += USABLE_GRANULES - state.free.count();
             let mut from = 0;
             while let Some((first, len)) = state.free.next_run(from) {

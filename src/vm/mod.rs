@@ -47,6 +47,8 @@ mod inject;
 #[cfg(arenite_faults)]
 pub mod inject;
 mod lock;
+#[cfg(arenite_lock_counts)]
+pub mod lock_counts;
 #[cfg(test)]
 mod lock_tests;
 mod mapping;
