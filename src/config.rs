@@ -130,8 +130,8 @@ pub enum HugePages {
     /// Leave it to the system's own policy.
     System = 0,
     /// Ask for them where memory is used densely, and much of it: in blocks that `realloc` brings to 32 MiB and more,
-    /// because what grows was full, and in the heap beyond its first 32 MiB, for as long as none of it was given back.
-    /// What is resident beyond what was touched is a sixteenth at the most, unless a program touches such memory here
+    /// because what grows was full, and in the heap beyond its first 32 MiB (for each eight processors), for as long as
+    /// none of it was given back. What is resident beyond what was touched is a sixteenth at the most, unless a program touches such memory here
     /// and there only.
     Large = 1,
     /// Ask for them everywhere. Small programs grow by up to 2 MiB a segment, and what was given back may come again.

@@ -7,7 +7,7 @@
 
 use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{GROUPS_MAX, PROCESSORS_IN_GROUP};
-use crate::vm::platform;
+use crate::vm::{processor, processors};
 
 static GROUPS: AtomicUsize = AtomicUsize::new(1);
 
@@ -17,8 +17,7 @@ pub(crate) struct Group(usize);
 
 /// Makes as many groups as the processors are worth that the process may run on. Before there are threads.
 pub(super) fn set() {
-    GROUPS
-        .store(platform::processors().div_ceil(PROCESSORS_IN_GROUP).clamp(1, GROUPS_MAX), Ordering::Relaxed);
+    GROUPS.store(processors().div_ceil(PROCESSORS_IN_GROUP).clamp(1, GROUPS_MAX), Ordering::Relaxed);
 }
 
 impl Group {
@@ -27,7 +26,7 @@ impl Group {
     pub(crate) fn current() -> Group {
         match GROUPS.load(Ordering::Relaxed) {
             1 => Group(0),
-            groups => Group(platform::processor() / PROCESSORS_IN_GROUP % groups),
+            groups => Group(processor() / PROCESSORS_IN_GROUP % groups),
         }
     }
 

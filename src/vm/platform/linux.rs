@@ -44,16 +44,12 @@ pub(crate) fn processors() -> usize {
         // SAFETY: the kernel writes to the mask, no more than its size.
         unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&mask), mask.as_mut_ptr()) }
     });
-    let processors = if written > 0 { mask.iter().map(|word| word.count_ones() as usize).sum() } else { 1 };
-    inject::simulated_processors().unwrap_or(processors)
+    if written > 0 { mask.iter().map(|word| word.count_ones() as usize).sum() } else { 1 }
 }
 
 /// The number of the processor that the caller runs on, or did a moment ago. A call and a load where the C library has
 /// registered an area that the kernel keeps it in (`rseq`: glibc 2.35, Linux 4.18), some twenty nanoseconds elsewhere.
 pub(crate) fn processor() -> usize {
-    if let Some(simulated) = inject::simulated_processor() {
-        return simulated;
-    }
     // SAFETY: takes nothing and fails on kernels without it only.
     usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
 }
