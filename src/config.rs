@@ -88,12 +88,18 @@ pub(crate) const HUGE_PAGE: usize = 2 << 20;
 /// From which size on a block that grows is made of huge pages, in bytes: the last one may be touched in part only.
 pub(crate) const HUGE_PAGES_FROM: usize = 16 * HUGE_PAGE;
 
-/// So many bytes of the first segment are made of small pages: a program that needs no more has what it touches resident.
+/// So many bytes of the heap are made of small pages first, for each group of processors: a program that needs no more has
+/// what it touches resident.
 pub(crate) const FIRST_SMALL_PAGES: usize = 4 * HUGE_PAGE;
 
 /// What a depot may hold of one class, in bytes, before exchanges show that more is of use, and at the most.
 pub(crate) const DEPOT_BYTES_MIN: usize = 32 << 10;
 pub(crate) const DEPOT_BYTES_MAX: usize = 2 << 20;
+
+/// Processors that share depots and slabs, and how many such groups there are at the most. ARCHITECTURE.md, *Scale beyond
+/// this machine*: a lock of a class serves eight at any rate that they reach.
+pub(crate) const PROCESSORS_IN_GROUP: usize = 8;
+pub(crate) const GROUPS_MAX: usize = 32;
 
 /// Freed huge blocks that are kept for a moment, by number and by the bytes that they may hold together; an eighth of
 /// what is in use comes on top.
@@ -115,6 +121,7 @@ const_assert!(SEGMENT.is_power_of_two() && GRANULE.is_power_of_two());
 const_assert!(GRANULES.is_multiple_of(64));
 const_assert!(PAGE_MAX <= GRANULE && GRANULE / PAGE_MIN <= 16);
 const_assert!(SMALL_MAX < MIDDLE_MAX && MIDDLE_MAX < SEGMENT / 2);
+const_assert!(GROUPS_MAX <= 256);
 const_assert!(SMALL_MAX * SLAB_BLOCKS_MIN / PAGE_MIN <= 64);
 
 /// What to ask of transparent huge pages.
@@ -124,8 +131,9 @@ pub enum HugePages {
     /// Leave it to the system's own policy.
     System = 0,
     /// Ask for them where memory is used densely, and much of it: in blocks that `realloc` brings to 32 MiB and more,
-    /// because what grows was full, and in the heap beyond its first 8 MiB; in each 32 MiB of it for as long as nothing
-    /// of them was given back. Programs were an eighth to a fifth faster for it, and had up to a ninth more resident.
+    /// because what grows was full, and in the heap beyond its first 8 MiB (for each eight processors); in each 32 MiB of
+    /// it for as long as nothing of them was given back. Programs were an eighth to a fifth faster for it, and had up to a
+    /// ninth more resident.
     Large = 1,
     /// Ask for them everywhere. Small programs grow by up to 2 MiB a segment, and what was given back may come again.
     Always = 2,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arenite::{Arenite, HugePages, Options};
 use support::process::{Output, eventually, in_child, purger, resident};
-use support::{Block, GIB, HARDENED, KIB, MIB, layout};
+use support::{Block, GIB, HARDENED, KIB, MIB, groups, layout};
 
 /// Runs `body` with these variables; their names without the common beginning.
 fn with(name: &str, variables: &[(&str, &str)], body: impl FnOnce()) -> Output {
@@ -138,9 +138,10 @@ fn huge_pages() {
             let first = touched(MIB);
             let fixed = touched(40 * MIB);
             let grown = touched(20 * MIB).realloc(40 * MIB).unwrap();
-            // Beyond the first 8 MiB, and beyond what one segment holds.
-            let mut many: Vec<Block> = (0..40).map(|_| touched(MIB)).collect();
-            let found = [&first, &fixed, &grown, &many[10], &many[39]]
+            // Beyond the first 8 MiB for each group of processors, and beyond what one segment holds.
+            let small = 8 * groups();
+            let mut many: Vec<Block> = (0..small + 40).map(|_| touched(MIB)).collect();
+            let found = [&first, &fixed, &grown, &many[small + 2], &many[small + 39]]
                 .map(|block| if is_advised(block) { 'H' } else { '.' });
             assert_eq!(String::from_iter(found), std::env::var("ARENITE_EXPECT").unwrap());
             many.extend([first, fixed, grown]);
@@ -154,7 +155,7 @@ fn huge_pages() {
 #[cfg_attr(feature = "hardened", ignore = "a hardened heap has no huge pages")]
 fn what_was_given_back_in_part_is_made_of_small_pages() {
     quietly_with("what_was_given_back_in_part_is_made_of_small_pages", &[], || {
-        let mut blocks: Vec<Option<Block>> = (0..60).map(|_| Some(touched(MIB))).collect();
+        let mut blocks: Vec<Option<Block>> = (0..32 * groups() + 28).map(|_| Some(touched(MIB))).collect();
         let last = blocks.len() - 1;
         assert!(is_advised(blocks[last].as_ref().unwrap()));
         for block in blocks.iter_mut().step_by(2) {

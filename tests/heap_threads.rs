@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::process::{alone, eventually, in_time, resident};
-use support::{Block, KIB, MIB, Random, layout};
+use support::{Block, KIB, MIB, Random, groups, layout};
 
 #[global_allocator]
 static GLOBAL: arenite::Arenite = arenite::Arenite::new();
@@ -50,7 +50,8 @@ fn thousands_of_threads_leave_nothing() {
         (50..450).for_each(batch);
         assert!(eventually(Duration::from_secs(5), all_ended));
         let after = arenite::stats();
-        assert!(after.metadata <= before.metadata + 256 * KIB, "{before}\n{after}");
+        // The depots of each eight processors fill by themselves.
+        assert!(after.metadata <= before.metadata + groups() * 256 * KIB, "{before}\n{after}");
         assert!(after.in_use <= before.in_use + 64 * KIB, "{before}\n{after}");
         // Shelves fill by and by: of each class up to 1 MiB, four blocks or one MiB.
         assert!(after.in_depot <= 32 * MIB, "{before}\n{after}");
@@ -122,7 +123,9 @@ fn a_producer_and_a_consumer_stay_small() {
         }
         drop(send);
         consumer.join().unwrap();
-        assert!(resident() < in_the_middle + 16 * MIB, "{} KiB", resident() / KIB);
+        // A thread that wanders leaves slabs that are only begun in each group.
+        let most = in_the_middle + (12 + 4 * groups()) * MIB;
+        assert!(resident() < most, "{} of {} KiB", resident() / KIB, most / KIB);
     });
 }
 

@@ -17,6 +17,8 @@
 
 #[cfg(feature = "hardened")]
 mod copies;
+#[cfg(arenite_lock_counts)]
+mod lock_counts;
 
 use core::arch::{asm, global_asm};
 use core::ffi::{c_int, c_void};

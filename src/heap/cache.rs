@@ -265,11 +265,10 @@ impl Cache {
     unsafe fn give_away(&self, class: SizeClass, full: Magazine) -> Option<Magazine> {
         // SAFETY: passed on to the caller.
         unsafe {
-            if depot::give_full(class, full) {
-                return depot::take_empty(class, self.room(class));
-            }
-            slab_class::give(class, full.blocks());
-            Some(full)
+            depot::exchange_full(class, full, self.room(class)).unwrap_or_else(|full| {
+                slab_class::give(class, full.blocks());
+                Some(full)
+            })
         }
     }
 
@@ -451,6 +450,11 @@ pub(crate) fn parked(mut count: impl FnMut(SizeClass, usize)) {
 /// Threads that have used the heap and run.
 pub(crate) fn threads() -> usize {
     THREADS.lock().count
+}
+
+#[cfg(arenite_lock_counts)]
+pub(crate) fn lock_counts() -> crate::vm::lock_counts::LockCounts {
+    THREADS.counts()
 }
 
 /// Takes the lock for a fork.

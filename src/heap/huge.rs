@@ -211,6 +211,11 @@ pub(crate) fn counts() -> Counts {
     HUGE.lock().counts
 }
 
+#[cfg(arenite_lock_counts)]
+pub(crate) fn lock_counts() -> crate::vm::lock_counts::LockCounts {
+    HUGE.counts()
+}
+
 /// Takes the lock for a fork.
 pub(crate) fn freeze() {
     HUGE.acquire();

@@ -170,7 +170,7 @@ impl Magazine {
 #[derive(Debug)]
 pub(crate) struct Stack {
     head: *mut Slot,
-    len: usize,
+    len: u32,
 }
 
 // SAFETY: the magazines in a stack belong to it; whoever owns the stack may touch them from any thread.
@@ -182,7 +182,7 @@ impl Stack {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// # Safety

@@ -81,6 +81,11 @@ pub(crate) fn usage() -> Usage {
     }
 }
 
+#[cfg(arenite_lock_counts)]
+pub(crate) fn lock_counts() -> crate::vm::lock_counts::LockCounts {
+    METADATA.counts()
+}
+
 /// Takes the lock for a fork.
 pub(crate) fn freeze() {
     METADATA.acquire();

@@ -32,6 +32,7 @@ mod cache;
 mod depot;
 mod directory;
 mod fault;
+mod group;
 mod hardened;
 mod huge;
 mod huge_mapping;
@@ -60,3 +61,5 @@ pub use route::{
     alloc_if_cached, askable_size, check_size, check_write, fits_as_it_is, free_if_cached, usable_size,
 };
 pub use tops::Tops;
+#[cfg(arenite_lock_counts)]
+pub use usage::lock_counts;

@@ -12,7 +12,7 @@ use crate::heap::cache::{self, Cache};
 use crate::heap::hardened::secret;
 use crate::heap::segments::SEGMENTS;
 use crate::heap::settings::settings;
-use crate::heap::{depot, huge, metadata, purge, slab_class};
+use crate::heap::{depot, group, huge, metadata, purge, slab_class};
 use crate::vm::hooks::{self, ExitKey};
 use crate::vm::platform;
 
@@ -46,6 +46,7 @@ fn start_slowly(options: &Options) {
         return;
     }
     settings().set(options);
+    group::set();
     if HARDENED {
         secret::set();
     }

@@ -16,6 +16,7 @@
 use core::ffi::c_void;
 
 use crate::base::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::heap::group::Group;
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::{depot, huge, metadata, middle, round, segments, slab_class};
@@ -215,12 +216,11 @@ fn run_round_locked(all: bool) -> (usize, bool) {
     round::begin();
     let mut bytes = 0;
     let mut more = false;
-    for index in 0..SizeClass::SMALL {
-        let class = SizeClass::from_index(index);
+    for (group, class) in by_group() {
         // No more than lie there now, however fast others bring new ones.
-        let mut left = depot::magazines(class);
+        let mut left = depot::magazines(group, class);
         while left > 0 {
-            let Some(magazine) = depot::take_idle(class, all) else { break };
+            let Some(magazine) = depot::take_idle(group, class, all) else { break };
             left -= 1;
             // SAFETY: the magazine came out of the depot and is this function's, as are its blocks.
             unsafe {
@@ -228,14 +228,14 @@ fn run_round_locked(all: bool) -> (usize, bool) {
                 metadata::give_magazine(magazine);
             }
         }
-        more |= depot::begin_round(class);
+        more |= depot::begin_round(group, class);
     }
     more |= middle::flush(all);
     let (unmapped, huge_kept) = huge::flush(all);
     bytes += unmapped;
     more |= huge_kept;
-    for index in 0..SizeClass::SMALL {
-        let (purged, changed) = slab_class::purge(SizeClass::from_index(index), all);
+    for (group, class) in by_group() {
+        let (purged, changed) = slab_class::purge(group, class, all);
         bytes += purged;
         more |= changed;
     }
@@ -246,6 +246,11 @@ fn run_round_locked(all: bool) -> (usize, bool) {
     note_given_back(bytes);
     EARLY_AT.store(early_after(segments::footprint()), Ordering::Relaxed);
     (bytes, more)
+}
+
+fn by_group() -> impl Iterator<Item = (Group, SizeClass)> {
+    Group::all()
+        .flat_map(|group| (0..SizeClass::SMALL).map(move |index| (group, SizeClass::from_index(index))))
 }
 
 fn note_given_back(bytes: usize) {
@@ -281,6 +286,11 @@ pub(crate) fn retry_after_reclaim<T>(mut attempt: impl FnMut() -> Option<T>) -> 
             attempt()
         })
     })
+}
+
+#[cfg(arenite_lock_counts)]
+pub(crate) fn lock_counts() -> crate::vm::lock_counts::LockCounts {
+    PURGER.counts()
 }
 
 /// Takes the lock for a fork.

@@ -15,6 +15,7 @@ use static_assertions::const_assert;
 use crate::base::bitmap::{Bitmap, ones};
 use crate::base::sync::{AtomicBool, AtomicU8, AtomicU16, AtomicUsize, Ordering};
 use crate::config::{GRANULE, GRANULES, HARDENED, HugePages, SEGMENT, SEGMENT_GAP};
+use crate::heap::group::Group;
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::slab::{Slab, WORDS};
@@ -44,6 +45,8 @@ pub(crate) struct Segment {
     kind: [AtomicU8; GRANULES],
     /// How many granules before this one its slab begins. Written by a run's owner before a block is handed out.
     back: [AtomicU8; GRANULES],
+    /// The group of the slab that begins in a granule. Written by the run's owner before a block is handed out.
+    group: [AtomicU8; GRANULES],
     /// Each granule's pages that may hold data: belong to the owner of its run, or to the lock while it is free. The
     /// lock's holder reads all of them, and means only the free ones'.
     dirty: [AtomicU16; GRANULES],
@@ -84,6 +87,7 @@ pub(crate) struct State {
     pub(super) prev: *mut Segment,
     /// In the list of all segments, which only the holder of the purger's lock takes segments out of.
     pub(super) next_all: *mut Segment,
+    pub(super) prev_all: *mut Segment,
     /// Which list it is in: the whole logarithm of the longest free run, or `FULL`.
     pub(super) bucket: usize,
     /// It was empty in the purger's last round.
@@ -209,6 +213,26 @@ impl Segment {
         }
     }
 
+    /// The group whose slabs this one is among.
+    ///
+    /// # Safety
+    /// `slab` came from [`Segment::slab_of`], and its segment is mapped.
+    pub(crate) unsafe fn group_of(slab: *mut Slab) -> Group {
+        if Group::count() == 1 {
+            return Group::from_index(0);
+        }
+        let segment = slab.map_addr(|addr| addr & !(SEGMENT - 1)).cast::<Segment>();
+        // SAFETY: the descriptor lies among those of its segment's header.
+        let (granule, groups) = unsafe {
+            (
+                slab.offset_from_unsigned((&raw mut (*segment).slabs).cast()),
+                (&raw const (*segment).group).as_ref_unchecked(),
+            )
+        };
+        // Relaxed: whoever has the block has synchronised with its allocation, and the byte was written before that.
+        Group::from_index(groups[granule].load(Ordering::Relaxed).into())
+    }
+
     /// Bytes from the slab's first block to an address in it.
     ///
     /// # Safety
@@ -277,6 +301,16 @@ impl Run {
     pub(crate) unsafe fn set_class(self, class: SizeClass) {
         self.set_kind(class.index() as u8 + 1);
         window::set(self.base(), self.len, Some(class));
+    }
+
+    /// Says which group's the slab in the run is.
+    ///
+    /// # Safety
+    /// The run is the caller's.
+    pub(crate) unsafe fn set_group(self, group: Group) {
+        // SAFETY: the segment is mapped as long as the run is somebody's; the bytes are atomic.
+        let groups = unsafe { (&raw const (*self.segment.as_ptr()).group).as_ref_unchecked() };
+        groups[self.first].store(group.index() as u8, Ordering::Relaxed);
     }
 
     /// Says that the granules are part of nothing.

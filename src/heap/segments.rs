@@ -11,6 +11,7 @@ use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{
     COMMIT_STEP, FIRST_SMALL_PAGES, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HugePages, SEGMENT,
 };
+use crate::heap::group::Group;
 use crate::heap::region::Regions;
 use crate::heap::segment::{Granules, HEADER_GRANULES, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES};
 use crate::heap::settings::settings;
@@ -243,8 +244,11 @@ impl Segments {
         }
         let segment = base.cast::<Segment>();
         let huge_from = match settings().huge_pages() {
-            // Hardened, guards would split them.
-            HugePages::Large if !HARDENED => Some(if self.count == 0 { FIRST_SMALL_PAGES } else { 0 }),
+            // Each group has slabs that it has only begun. Hardened, guards would split them.
+            HugePages::Large if !HARDENED => {
+                let small = (FIRST_SMALL_PAGES * Group::count()).saturating_sub(self.count * SEGMENT);
+                Some(small).filter(|&small| small < SEGMENT)
+            }
             HugePages::System | HugePages::Large => None,
             HugePages::Always => Some(0),
         };
@@ -257,6 +261,10 @@ impl Segments {
         state.free.fill(LEAD_GRANULES, USABLE_GRANULES, true);
         state.committed = LEAD_GRANULES;
         state.next_all = self.all;
+        if let Some(head) = NonNull::new(self.all) {
+            // SAFETY: the list's members are valid, and the new segment is not among them.
+            unsafe { self::state(head) }.prev_all = segment.as_ptr();
+        }
         self.all = segment.as_ptr();
         self.count += 1;
         self.committed_granules += LEAD_GRANULES;
@@ -298,14 +306,16 @@ impl Segments {
         // SAFETY: the lists' members are valid, the segment is one of them, and the lock makes these the only
         // references.
         unsafe {
-            let mut link = &raw mut self.all;
-            while *link != segment.as_ptr() {
-                link = &raw mut (**link).state.next_all;
+            let State { next_all, prev_all, committed, .. } = *state(segment);
+            match NonNull::new(prev_all) {
+                Some(prev) => state(prev).next_all = next_all,
+                None => self.all = next_all,
             }
-            let state = state(segment);
-            *link = state.next_all;
+            if let Some(next) = NonNull::new(next_all) {
+                state(next).prev_all = prev_all;
+            }
             self.count -= 1;
-            self.committed_granules -= state.committed;
+            self.committed_granules -= committed;
         }
         let all = Run { segment, first: LEAD_GRANULES, len: USABLE_GRANULES };
         self.dirty_pages -= all.count_dirty();
@@ -324,10 +334,12 @@ impl Segments {
             return;
         }
         let (mut used, mut dirty, mut committed, mut count) = (0, 0, 0, 0);
-        let mut next = self.all;
+        let (mut next, mut last) = (self.all, ptr::null_mut());
         while let Some(segment) = NonNull::new(next) {
             // SAFETY: the list's members are valid, and the lock makes this the only reference.
             let state = unsafe { state(segment) };
+            invariant!(state.prev_all == last);
+            last = segment.as_ptr();
             used += USABLE_GRANULES - state.free.count();
             let mut from = 0;
             while let Some((first, len)) = state.free.next_run(from) {

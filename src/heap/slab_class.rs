@@ -1,4 +1,8 @@
-//! The slabs of one size class: where blocks come from in bulk and where they go home.
+//! The slabs of one size class in one group of processors: where blocks come from in bulk and where they go home.
+//!
+//! A slab belongs to the group that it was made in, and its blocks go home there, whoever brings them. Before a group makes
+//! a slab it takes from others that have more free than a slab holds: so what threads leave behind when they move to
+//! another group is a slab's worth.
 //!
 //! Slabs with free blocks are in one of two lists. *Active*: a block left or came home lately; a slab that was full
 //! goes to the front, so that the fullest are used first and the emptiest can empty. *Settled*: nothing changed for a
@@ -7,6 +11,8 @@
 use core::ptr::{self, NonNull};
 
 use crate::base::padded::Padded;
+use crate::config::{GROUPS_MAX, SLAB_LEAD};
+use crate::heap::group::Group;
 use crate::heap::magazine::{MARKS, Slot};
 use crate::heap::segment::{Run, Segment};
 use crate::heap::segments::SEGMENTS;
@@ -24,7 +30,6 @@ struct List {
 
 #[derive(Debug)]
 struct SlabClass {
-    class: SizeClass,
     active: List,
     settled: List,
     slabs: usize,
@@ -35,16 +40,12 @@ struct SlabClass {
 // SAFETY: slabs belong to the struct, which a lock guards.
 unsafe impl Send for SlabClass {}
 
-static CLASSES: [Padded<Lock<SlabClass>>; SizeClass::SMALL] = {
-    let mut classes =
-        [const { Padded(Lock::new(SlabClass::new(SizeClass::from_index(0)))) }; SizeClass::SMALL];
-    let mut index = 1;
-    while index < SizeClass::SMALL {
-        classes[index] = Padded(Lock::new(SlabClass::new(SizeClass::from_index(index))));
-        index += 1;
-    }
-    classes
-};
+static CLASSES: [[Padded<Lock<SlabClass>>; SizeClass::SMALL]; GROUPS_MAX] =
+    [const { [const { Padded(Lock::new(SlabClass::new())) }; SizeClass::SMALL] }; GROUPS_MAX];
+
+fn slabs(group: Group, class: SizeClass) -> &'static Lock<SlabClass> {
+    &CLASSES[group.index()][class.index()]
+}
 
 /// Counts of one class.
 #[derive(Clone, Copy, Debug)]
@@ -56,20 +57,38 @@ pub(crate) struct Counts {
 /// Takes up to `blocks.len()` free blocks, those of one slab in the order of their addresses, from a new slab if need
 /// be; returns how many. Zero only when out of memory. Fewer than asked for rather than a second new slab.
 pub(crate) fn take(class: SizeClass, blocks: &mut [Slot]) -> usize {
-    let taken = CLASSES[class.index()].lock().take(blocks);
+    let group = Group::current();
+    let taken = slabs(group, class).lock().take(blocks);
+    if taken > 0 {
+        return taken;
+    }
+    let taken = take_from_others(group, class, class.slab_blocks(), blocks);
     if taken > 0 {
         return taken;
     }
     // Without the lock: a new slab may cost a system call.
-    let Some(slab) = new_slab(class) else {
+    let Some(slab) = new_slab(group, class) else {
         // Another thread may have freed in the meantime.
-        return CLASSES[class.index()].lock().take(blocks);
+        let taken = slabs(group, class).lock().take(blocks);
+        return if taken > 0 { taken } else { take_from_others(group, class, 0, blocks) };
     };
-    let mut slabs = CLASSES[class.index()].lock();
+    let mut slabs = slabs(group, class).lock();
     slabs.slabs += 1;
     // SAFETY: the slab was made just now and is in no list.
     unsafe { slabs.active.push_front(slab, Home::Active) };
     slabs.take(blocks)
+}
+
+/// The same from a group other than `group` that has more than `spared` free blocks.
+fn take_from_others(group: Group, class: SizeClass, spared: usize, blocks: &mut [Slot]) -> usize {
+    Group::all()
+        .filter(|other| *other != group)
+        .map(|other| {
+            let mut slabs = slabs(other, class).lock();
+            if slabs.free(class) > spared { slabs.take(blocks) } else { 0 }
+        })
+        .find(|taken| *taken > 0)
+        .unwrap_or(0)
 }
 
 /// Takes blocks home. Slabs that become empty go back to their segments.
@@ -78,21 +97,29 @@ pub(crate) fn take(class: SizeClass, blocks: &mut [Slot]) -> usize {
 /// Each block is a block of `class` that is out, and the caller's.
 pub(crate) unsafe fn give(class: SizeClass, blocks: &[Slot]) {
     let mut emptied = ptr::null_mut();
-    let mut slabs = CLASSES[class.index()].lock();
     let mut left = blocks;
-    while !left.is_empty() {
+    while let Some(&first) = left.first() {
         // SAFETY: passed on to the caller.
-        left = unsafe { slabs.give(left, &mut emptied) };
+        let group = unsafe { Segment::group_of(Segment::slab_of(first)) };
+        let mut slabs = slabs(group, class).lock();
+        // SAFETY: passed on to the caller.
+        unsafe {
+            left = slabs.give(class, left, &mut emptied);
+            while let Some(&next) = left.first()
+                && Segment::group_of(Segment::slab_of(next)) == group
+            {
+                left = slabs.give(class, left, &mut emptied);
+            }
+        }
     }
-    drop(slabs);
     // SAFETY: the emptied slabs are in no list but this one.
     unsafe { release(emptied) };
 }
 
 /// Purges the free pages of slabs in which nothing changed for a round (of all, if `all`). Returns how many
 /// bytes were given back, and whether changed slabs remain. The purger's lock is held.
-pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
-    let lock = &CLASSES[class.index()];
+pub(crate) fn purge(group: Group, class: SizeClass, all: bool) -> (usize, bool) {
+    let lock = slabs(group, class);
     let mut purged = 0;
     let mut more = false;
     let mut left = lock.lock().active.len;
@@ -149,38 +176,45 @@ pub(crate) fn purge(class: SizeClass, all: bool) -> (usize, bool) {
 /// # Safety
 /// `block` is a block of `class` in a slab.
 pub(crate) unsafe fn is_home(class: SizeClass, block: *mut u8) -> bool {
-    let _slabs = CLASSES[class.index()].lock();
     // SAFETY: passed on to the caller; the lock makes this the only reference.
-    unsafe { (*Segment::slab_of(block)).is_home(block) }
+    unsafe {
+        let slab = Segment::slab_of(block);
+        let _slabs = slabs(Segment::group_of(slab), class).lock();
+        (*slab).is_home(block)
+    }
 }
 
 pub(crate) fn counts(class: SizeClass) -> Counts {
-    let slabs = CLASSES[class.index()].lock();
-    Counts { slabs: slabs.slabs, out: slabs.out }
+    Group::all().fold(Counts { slabs: 0, out: 0 }, |sum, group| {
+        let slabs = slabs(group, class).lock();
+        Counts { slabs: sum.slabs + slabs.slabs, out: sum.out + slabs.out }
+    })
+}
+
+#[cfg(arenite_lock_counts)]
+pub(crate) fn lock_counts(class: SizeClass) -> impl Iterator<Item = crate::vm::lock_counts::LockCounts> {
+    Group::all().map(move |group| slabs(group, class).counts())
 }
 
 /// Takes the locks for a fork.
 pub(crate) fn freeze() {
-    for class in &CLASSES {
-        class.acquire();
-    }
+    Group::all().flat_map(|group| &CLASSES[group.index()]).for_each(|class| class.acquire());
 }
 
 /// # Safety
 /// Follows [`freeze`] in the same thread, or in the child's only one.
 pub(crate) unsafe fn thaw() {
-    for class in &CLASSES {
-        // SAFETY: passed on to the caller.
-        unsafe { class.release() };
-    }
+    // SAFETY: passed on to the caller.
+    Group::all().flat_map(|group| &CLASSES[group.index()]).for_each(|class| unsafe { class.release() });
 }
 
-fn new_slab(class: SizeClass) -> Option<&'static mut Slab> {
+fn new_slab(group: Group, class: SizeClass) -> Option<&'static mut Slab> {
     let run = middle::granules(class.granules())?;
     let (slab, bits) = run.slab();
     // SAFETY: the run is this function's, and with it the places for its descriptor and bitmap. Descriptors lie in
     // headers, which stay mapped as long as their slabs live.
     unsafe {
+        run.set_group(group);
         run.set_class(class);
         slab.write(Slab::new(run.base(), bits, class, run.dirty_pages()));
         Some(&mut *slab)
@@ -206,8 +240,13 @@ unsafe fn release(first: *mut Slab) {
 }
 
 impl SlabClass {
-    const fn new(class: SizeClass) -> SlabClass {
-        SlabClass { class, active: List::new(), settled: List::new(), slabs: 0, out: 0 }
+    const fn new() -> SlabClass {
+        SlabClass { active: List::new(), settled: List::new(), slabs: 0, out: 0 }
+    }
+
+    /// Blocks that are free; those of slabs that are being purged among them.
+    fn free(&self, class: SizeClass) -> usize {
+        self.slabs * (class.slab_blocks() - SLAB_LEAD) - self.out
     }
 
     fn take(&mut self, blocks: &mut [Slot]) -> usize {
@@ -238,14 +277,19 @@ impl SlabClass {
     /// others. Blocks that were freed together often lie together.
     ///
     /// # Safety
-    /// Each block is a block of this class that is out, and the caller's. There is one.
-    unsafe fn give<'b>(&mut self, blocks: &'b [Slot], emptied: &mut *mut Slab) -> &'b [Slot] {
+    /// Each block is a block of this class that is out, and the caller's. There is one, of this group.
+    unsafe fn give<'b>(
+        &mut self,
+        class: SizeClass,
+        blocks: &'b [Slot],
+        emptied: &mut *mut Slab,
+    ) -> &'b [Slot] {
         // SAFETY: passed on to the caller; the lock makes this the only reference.
         let slab = unsafe { &mut *Segment::slab_of(blocks[0]) };
-        let given = if slab.class == self.class { slab.give(blocks) } else { 0 };
+        let given = if slab.class == class { slab.give(blocks) } else { 0 };
         if given == 0 {
             // A block that comes home from a magazine may still be marked.
-            fault::die_of_bad_free(blocks[0].map_addr(|addr| addr & !MARKS), slab.class == self.class);
+            fault::die_of_bad_free(blocks[0].map_addr(|addr| addr & !MARKS), slab.class == class);
         }
         slab.stamp = round::current();
         self.out -= given;

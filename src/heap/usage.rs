@@ -74,3 +74,17 @@ pub(crate) fn usage() -> Usage {
         threads,
     }
 }
+
+/// Calls `each` for every lock of the heap: its layer, the size of its class or zero, and its counts.
+#[cfg(arenite_lock_counts)]
+pub fn lock_counts(mut each: impl FnMut(&'static str, usize, crate::vm::lock_counts::LockCounts)) {
+    for class in (0..SizeClass::SMALL).map(SizeClass::from_index) {
+        depot::lock_counts(class).for_each(|counts| each("depot", class.size(), counts));
+        slab_class::lock_counts(class).for_each(|counts| each("slabs", class.size(), counts));
+    }
+    each("purger", 0, purge::lock_counts());
+    each("threads", 0, cache::lock_counts());
+    each("huge", 0, huge::lock_counts());
+    each("segments", 0, SEGMENTS.counts());
+    each("metadata", 0, metadata::lock_counts());
+}

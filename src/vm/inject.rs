@@ -3,7 +3,8 @@
 //! Each call asks [`point`] first, which in a build for users is `Ok(())` and nothing else. With `--cfg arenite_faults`
 //! it notes the place in the code that makes the call, counts, and refuses those that the test asked for. Beside that
 //! [`mapped`] keeps the sum of what is mapped, so that a test sees a leak of a single page. In such a build the
-//! environment can also make pages larger than the machine's: `SIMULATED_PAGE_SIZE`, in bytes.
+//! environment can also make pages larger than the machine's, `SIMULATED_PAGE_SIZE` in bytes, and processors more than it
+//! has: `SIMULATED_PROCESSORS`.
 
 #[cfg(not(arenite_faults))]
 mod chosen {
@@ -21,6 +22,16 @@ mod chosen {
 
     #[inline(always)]
     pub(crate) const fn simulated_page_size() -> Option<usize> {
+        None
+    }
+
+    #[inline(always)]
+    pub(crate) const fn simulated_processors() -> Option<usize> {
+        None
+    }
+
+    #[inline(always)]
+    pub(crate) const fn simulated_processor() -> Option<usize> {
         None
     }
 
@@ -147,6 +158,29 @@ mod chosen {
         digits.parse().ok().filter(|size: &usize| size.is_power_of_two())
     }
 
+    /// How many processors a test wants the machine to have, if it wants so.
+    pub(crate) fn simulated_processors() -> Option<usize> {
+        static WANTED: AtomicUsize = AtomicUsize::new(UNKNOWN);
+        const UNKNOWN: usize = usize::MAX;
+        if WANTED.load(SeqCst) == UNKNOWN {
+            let digits =
+                sys::variable(c"SIMULATED_PROCESSORS").and_then(|value| core::str::from_utf8(value).ok());
+            WANTED.store(digits.and_then(|digits| digits.parse().ok()).unwrap_or(0), SeqCst);
+        }
+        Some(WANTED.load(SeqCst)).filter(|wanted| *wanted > 0)
+    }
+
+    /// Where the calling thread runs on such a machine: each by itself, and all move on by one now and then.
+    pub(crate) fn simulated_processor() -> Option<usize> {
+        static ASKED: AtomicUsize = AtomicUsize::new(0);
+        const STAY: usize = 64;
+        let here = 0_u8;
+        // Stacks are megabytes.
+        let thread = ((&raw const here).addr() >> 20).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52;
+        let moves = ASKED.fetch_add(1, SeqCst) / STAY;
+        simulated_processors().map(|processors| (thread + moves) % processors)
+    }
+
     /// Moves a new mapping to where a page of the simulated size begins, as a kernel with such pages would have put it.
     pub(crate) fn on_a_simulated_page(base: *mut u8, call: &MapCall) -> *mut u8 {
         let page = page_size();
@@ -219,7 +253,7 @@ mod chosen {
     }
 
     /// The calls that can be refused.
-    const NAMES: [&str; 15] = [
+    const NAMES: [&str; 16] = [
         "mmap",
         "munmap",
         "mprotect",
@@ -231,6 +265,7 @@ mod chosen {
         "mincore",
         "ftruncate",
         "memfd_create",
+        "sched_getaffinity",
         "pthread_key_create",
         "pthread_setspecific",
         "pthread_atfork",
@@ -247,4 +282,6 @@ mod chosen {
 
 #[cfg(arenite_faults)]
 pub use chosen::{Fault, Place, When, arm, disarm, mapped_bytes, places, stuck_bytes};
-pub(crate) use chosen::{mapped, on_a_simulated_page, point, simulated_page_size};
+pub(crate) use chosen::{
+    mapped, on_a_simulated_page, point, simulated_page_size, simulated_processor, simulated_processors,
+};

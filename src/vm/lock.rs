@@ -17,6 +17,8 @@ const CONTENDED: u32 = 2;
 #[derive(Debug)]
 pub(crate) struct Lock<T> {
     word: AtomicU32,
+    #[cfg(arenite_lock_counts)]
+    counter: super::lock_counts::Counter,
     value: UnsafeCell<T>,
 }
 
@@ -31,7 +33,12 @@ pub(crate) struct Guard<'a, T> {
 
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Lock<T> {
-        Lock { word: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+        Lock {
+            word: AtomicU32::new(FREE),
+            #[cfg(arenite_lock_counts)]
+            counter: super::lock_counts::Counter::new(),
+            value: UnsafeCell::new(value),
+        }
     }
 
     #[inline]
@@ -43,6 +50,8 @@ impl<T> Lock<T> {
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
         // Acquire: what the last holder wrote is seen.
         let got = self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed);
+        #[cfg(arenite_lock_counts)]
+        got.is_ok().then(|| self.counter.note_taken());
         // Not `then_some`: a guard made in vain would give back what another thread holds.
         got.is_ok().then(|| Guard { lock: self })
     }
@@ -51,8 +60,12 @@ impl<T> Lock<T> {
     #[inline]
     pub(crate) fn acquire(&self) {
         if self.word.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            #[cfg(arenite_lock_counts)]
+            self.counter.note_contended();
             self.acquire_contended();
         }
+        #[cfg(arenite_lock_counts)]
+        self.counter.note_taken();
     }
 
     #[cold]
@@ -85,10 +98,17 @@ impl<T> Lock<T> {
     /// The calling thread took it (in the child of a fork: its parent did), and no guard of it is alive.
     #[inline]
     pub(crate) unsafe fn release(&self) {
+        #[cfg(arenite_lock_counts)]
+        self.counter.note_released();
         // Release: the next holder sees what this one wrote.
         if self.word.swap(FREE, Ordering::Release) == CONTENDED {
             platform::wake_one(&self.word);
         }
+    }
+
+    #[cfg(arenite_lock_counts)]
+    pub(crate) fn counts(&self) -> super::lock_counts::LockCounts {
+        self.counter.read()
     }
 }
 

@@ -47,6 +47,8 @@ mod inject;
 #[cfg(arenite_faults)]
 pub mod inject;
 mod lock;
+#[cfg(arenite_lock_counts)]
+pub mod lock_counts;
 #[cfg(test)]
 mod lock_tests;
 mod mapping;
@@ -55,6 +57,7 @@ mod options;
 mod page;
 mod paging;
 pub(crate) mod platform;
+mod processor;
 mod protection;
 pub(crate) mod release;
 mod reservation;
@@ -73,5 +76,6 @@ pub use memfd::{Memfd, Seals};
 pub use options::{Address, MapOptions, Sharing};
 pub use page::page_size;
 pub use paging::Flush;
+pub(crate) use processor::{processor, processors};
 pub use protection::Protection;
 pub use reservation::Reservation;

@@ -14,5 +14,5 @@ mod round;
 pub(crate) mod stand_ins;
 
 pub(crate) use stand_ins::{
-    fault, hardened, huge, metadata, segment, segments, settings, size_class, slab_class,
+    fault, group, hardened, huge, metadata, segment, segments, settings, size_class, slab_class,
 };

@@ -25,6 +25,7 @@ mod config {
     pub(crate) const MAGAZINE_SLOTS: usize = 64;
     pub(crate) const DEPOT_BYTES_MIN: usize = 32 << 10;
     pub(crate) const DEPOT_BYTES_MAX: usize = 64 << 10;
+    pub(crate) const GROUPS_MAX: usize = 1;
     pub(crate) const HARDENED: bool = false;
     pub(crate) const MIDDLE_KEPT: usize = 4;
     /// One place on the shelf of the only class.

@@ -9,6 +9,7 @@ use loom::model::Builder;
 use loom::thread;
 
 use crate::base::sync;
+use crate::heap::group::Group;
 use crate::heap::magazine::Magazine;
 use crate::heap::segments::SEGMENTS;
 use crate::heap::size_class::SizeClass;
@@ -45,7 +46,7 @@ fn model(preemptions: usize, body: impl Fn() + Sync + Send + 'static) {
 
 /// Atomics are made when they are first reached: that must be before there are threads.
 fn touch_all() {
-    depot::magazines(SMALL);
+    depot::magazines(Group, SMALL);
     middle::flush(true);
     purge::note_work();
     purge::take_turn();
@@ -105,7 +106,7 @@ fn consume(magazine: Magazine) -> usize {
 
 fn drain() -> usize {
     let mut blocks = 0;
-    while let Some(magazine) = depot::take_idle(SMALL, true) {
+    while let Some(magazine) = depot::take_idle(Group, SMALL, true) {
         blocks += consume(magazine);
     }
     blocks
@@ -125,8 +126,8 @@ fn a_depot_hands_over_whole_magazines() {
         };
         let giver = thread::spawn(give);
         let purger = thread::spawn(|| {
-            depot::begin_round(SMALL);
-            depot::take_idle(SMALL, false).map_or(0, consume)
+            depot::begin_round(Group, SMALL);
+            depot::take_idle(Group, SMALL, false).map_or(0, consume)
         });
         let mut blocks = give();
         let spare = metadata::take_magazine(SMALL.capacity());
@@ -137,7 +138,7 @@ fn a_depot_hands_over_whole_magazines() {
             None => unsafe { metadata::give_magazine(spare.unwrap()) },
         }
         blocks += giver.join().unwrap() + purger.join().unwrap();
-        assert_eq!(depot::blocks(SMALL), 2 * depot::magazines(SMALL));
+        assert_eq!(depot::blocks(SMALL), 2 * depot::magazines(Group, SMALL));
         blocks += drain();
         assert_eq!(blocks, 4);
     });

@@ -68,6 +68,30 @@ pub(crate) mod size_class {
     }
 }
 
+/// One group of processors.
+pub(crate) mod group {
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub(crate) struct Group;
+
+    impl Group {
+        pub(crate) fn current() -> Group {
+            Group
+        }
+
+        pub(crate) fn all() -> impl Iterator<Item = Group> {
+            std::iter::once(Group)
+        }
+
+        pub(crate) fn count() -> usize {
+            1
+        }
+
+        pub(crate) fn index(self) -> usize {
+            0
+        }
+    }
+}
+
 pub(crate) mod settings {
     pub(crate) struct Settings;
 
@@ -229,6 +253,7 @@ pub(crate) mod segments {
 }
 
 pub(crate) mod slab_class {
+    use crate::heap::group::Group;
     use crate::heap::magazine::Slot;
     use crate::heap::size_class::SizeClass;
 
@@ -236,7 +261,7 @@ pub(crate) mod slab_class {
         blocks.iter().for_each(|&block| super::take_home(block));
     }
 
-    pub(crate) fn purge(_class: SizeClass, _all: bool) -> (usize, bool) {
+    pub(crate) fn purge(_group: Group, _class: SizeClass, _all: bool) -> (usize, bool) {
         (0, false)
     }
 }

@@ -20,3 +20,10 @@ pub(crate) const HARDENED: bool = cfg!(feature = "hardened");
 pub(crate) const KIB: usize = 1 << 10;
 pub(crate) const MIB: usize = 1 << 20;
 pub(crate) const GIB: usize = 1 << 30;
+
+/// Groups of processors that have depots and slabs of their own.
+pub(crate) fn groups() -> usize {
+    let simulated = std::env::var("SIMULATED_PROCESSORS").ok().and_then(|number| number.parse().ok());
+    let here = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    simulated.unwrap_or_else(here).div_ceil(8)
+}

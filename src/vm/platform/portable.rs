@@ -25,6 +25,17 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout_ms: Option<u32>) {
 
 pub(crate) fn wake_one(_word: &AtomicU32) {}
 
+pub(crate) fn processors() -> usize {
+    // SAFETY: takes a number.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1)
+}
+
+/// There is no common way to ask: threads are spread by where their stacks lie.
+pub(crate) fn processor() -> usize {
+    let here = 0_u8;
+    ((&raw const here).addr() >> 16).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52
+}
+
 pub(crate) fn now_ms() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel fills the struct that it is given.

@@ -1,0 +1,130 @@
+//! What is known of the locks: how often a workload takes each, for how long on one core, and how many cache lines that
+//! another core wrote last are read under it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Deserialize;
+
+/// A lock of the heap: there is one for each size in some layers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Name {
+    pub(crate) layer: Layer,
+    pub(crate) size: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Layer {
+    Depot,
+    Slabs,
+    Segments,
+    Metadata,
+    Huge,
+    Threads,
+    Purger,
+    /// A lock around nothing: what counting costs.
+    Nothing,
+    /// How many allocations there were: `taken` of them.
+    Allocations,
+}
+
+/// How often a lock is taken for each allocation, and for how long on one core, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visit {
+    pub(crate) per_allocation: f64,
+    pub(crate) held_ns: f64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Demand {
+    pub(crate) name: String,
+    pub(crate) visits: BTreeMap<Name, Visit>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    layer: Layer,
+    size: usize,
+    taken: f64,
+    held_ns: f64,
+}
+
+impl Demand {
+    /// Reads what the `preload` example wrote, and a last line that says how many allocations there were.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Demand> {
+        let in_file = || path.display().to_string();
+        let rows: Vec<Row> = csv::Reader::from_path(path)
+            .and_then(|mut rows| rows.deserialize().collect())
+            .with_context(in_file)?;
+        let find = |layer: Layer| {
+            rows.iter()
+                .find(|row| row.layer == layer)
+                .with_context(|| format!("{}: no line for {layer:?}", path.display()))
+        };
+        let nothing = find(Layer::Nothing)?;
+        let counting_ns = nothing.held_ns / nothing.taken;
+        let allocations = find(Layer::Allocations)?.taken;
+        let visits = rows
+            .iter()
+            .filter(|row| !matches!(row.layer, Layer::Nothing | Layer::Allocations | Layer::Purger))
+            .map(|row| {
+                let held_ns = (row.held_ns / row.taken - counting_ns).max(1.0);
+                let visit = Visit { per_allocation: row.taken / allocations, held_ns };
+                (Name { layer: row.layer, size: row.size }, visit)
+            })
+            .collect();
+        let name = path.file_stem().map_or_else(in_file, |stem| stem.to_string_lossy().into_owned());
+        Ok(Demand { name, visits })
+    }
+
+    /// The worst case for locks of classes: all visits of a layer fall on one.
+    pub(crate) fn fall_on_one_class(&mut self) {
+        for layer in [Layer::Depot, Layer::Slabs] {
+            let of_layer = || self.visits.iter().filter(move |(name, _)| name.layer == layer);
+            let per_allocation: f64 = of_layer().map(|(_, visit)| visit.per_allocation).sum();
+            let held_ns = of_layer().map(|(_, visit)| visit.held_ns * visit.per_allocation).sum::<f64>();
+            let busiest = of_layer()
+                .max_by(|a, b| a.1.per_allocation.total_cmp(&b.1.per_allocation))
+                .map(|(name, _)| *name);
+            self.visits.retain(|name, _| name.layer != layer);
+            if let Some(name) = busiest {
+                self.visits.insert(name, Visit { per_allocation, held_ns: held_ns / per_allocation });
+            }
+        }
+    }
+}
+
+impl Layer {
+    /// Cache lines that are read or written under the lock, the lock's own among them, and that another core had last. Read
+    /// off the code.
+    pub(crate) fn lines(self) -> f64 {
+        match self {
+            // The depot, and the first line of the magazine at the top.
+            Layer::Depot => 2.0,
+            // The class's two; a slab's descriptor, and the line of its bitmap that has free blocks; the lines that say
+            // which slab a block is in stay where they are.
+            Layer::Slabs => 4.0,
+            // The collection's three, a segment's state, three of it, a neighbour's in the list; the sixteen that say which
+            // pages may hold data, of which the others' owners have changed a few.
+            Layer::Segments => 12.0,
+            // The pool's two, and the first line of a magazine.
+            Layer::Metadata => 3.0,
+            _ => 2.0,
+        }
+    }
+
+    /// Whether each group of cores has one of its own.
+    pub(crate) fn is_grouped(self) -> bool {
+        matches!(self, Layer::Depot | Layer::Slabs)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let layer = format!("{:?}", self.layer).to_lowercase();
+        if self.size == 0 { f.write_str(&layer) } else { write!(f, "{layer} {}", self.size) }
+    }
+}
