@@ -20,7 +20,7 @@ use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::{depot, huge, metadata, middle, round, segments, slab_class};
 use crate::vm::hooks;
-use crate::vm::{Lock, platform, release};
+use crate::vm::{Guard, Lock, platform, release};
 
 static PURGER: Lock<()> = Lock::new(());
 
@@ -196,7 +196,10 @@ fn run_round_if_due() {
 /// One round; everything that is free goes if `all`. Returns how many bytes were given back, and whether a further
 /// round would find something.
 fn run_round(all: bool) -> (usize, bool) {
-    let _purger = PURGER.lock();
+    run_round_under(&PURGER.lock(), all)
+}
+
+fn run_round_under(_purger: &Guard<'_, ()>, all: bool) -> (usize, bool) {
     round::begin();
     let mut bytes = 0;
     let mut more = false;
@@ -246,12 +249,12 @@ pub(crate) fn trim() -> usize {
 /// before something was freed: a program that asks for the impossible time and again shall not pay for a round each.
 #[cold]
 pub(crate) fn reclaim() {
+    // Under the lock: whoever finds that nothing was freed since finds the round that gave it back at its end too.
+    let purger = PURGER.lock();
     if FREED.swap(false, Ordering::Relaxed) {
-        run_round(true);
-    } else {
-        // Another thread may be at it.
-        drop(PURGER.lock());
+        run_round_under(&purger, true);
     }
+    drop(purger);
     segments::SEGMENTS.lock().release_reserved();
 }
 
