@@ -132,6 +132,14 @@ pub(crate) unsafe fn resize(old: SizeClass, new: SizeClass, block: NonNull<u8>) 
 /// Sends home the blocks on shelves that were not used since the last call, or all of them. Returns whether blocks
 /// remain on shelves.
 pub(crate) fn flush(all: bool) -> bool {
+    if HARDENED {
+        for block in hardened::middle::take_kept() {
+            if let Kind::Class(class) = Segment::kind_at(block) {
+                // SAFETY: it was taken home before, and refused.
+                unsafe { take_home(class, block.as_ptr()) };
+            }
+        }
+    }
     let mut more = false;
     for index in SizeClass::SMALL..SizeClass::COUNT {
         let class = SizeClass::from_index(index);
@@ -232,8 +240,9 @@ unsafe fn take_home(class: SizeClass, block: *mut u8) {
         if !HARDENED {
             run.mark_dirty(0, class.size());
         } else if !hardened::middle::release(run, class) {
-            // The process has too many mappings: the run stays out, without access and without memory.
+            // The process has too many mappings, say: the run waits for the next round, without memory if that can be.
             let _ = sys::purge(block, run.len());
+            hardened::middle::keep(block);
             return;
         }
         let mut segments = SEGMENTS.lock();

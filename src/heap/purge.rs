@@ -21,7 +21,7 @@ use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::{depot, huge, metadata, middle, round, segments, slab_class};
 use crate::vm::hooks;
-use crate::vm::{Lock, platform, release};
+use crate::vm::{Guard, Lock, platform, release};
 
 static PURGER: Lock<()> = Lock::new(());
 
@@ -207,12 +207,10 @@ fn run_round_if_due() {
 /// One round; everything that is free goes if `all`. Returns how many bytes were given back, and whether a further
 /// round would find something.
 fn run_round(all: bool) -> (usize, bool) {
-    let _purger = PURGER.lock();
-    run_round_locked(all)
+    run_round_under(&PURGER.lock(), all)
 }
 
-/// The purger's lock is held.
-fn run_round_locked(all: bool) -> (usize, bool) {
+fn run_round_under(_purger: &Guard<'_, ()>, all: bool) -> (usize, bool) {
     round::begin();
     let mut bytes = 0;
     let mut more = false;
@@ -266,10 +264,10 @@ pub(crate) fn trim() -> usize {
 /// before something was freed: a program that asks for the impossible time and again shall not pay for a round each.
 #[cold]
 pub(crate) fn reclaim() {
+    // Under the lock: whoever finds that nothing was freed since finds the round that gave it back at its end too.
     let purger = PURGER.lock();
-    // With the lock: who sees that another thread took the word has waited for that one's round.
     if FREED.swap(false, Ordering::Relaxed) {
-        run_round_locked(true);
+        run_round_under(&purger, true);
     }
     drop(purger);
     segments::SEGMENTS.lock().release_reserved();

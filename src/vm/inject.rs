@@ -36,8 +36,9 @@ mod chosen {
     }
 
     #[inline(always)]
-    pub(crate) const fn on_a_simulated_page(base: *mut u8, _call: &MapCall) -> *mut u8 {
-        base
+    #[expect(clippy::unnecessary_wraps, reason = "as its twin, which fails where no mapping is left")]
+    pub(crate) const fn on_a_simulated_page(base: *mut u8, _call: &MapCall) -> Result<*mut u8, Errno> {
+        Ok(base)
     }
 }
 
@@ -182,11 +183,12 @@ mod chosen {
     }
 
     /// Moves a new mapping to where a page of the simulated size begins, as a kernel with such pages would have put it.
-    pub(crate) fn on_a_simulated_page(base: *mut u8, call: &MapCall) -> *mut u8 {
+    /// Fails where the process may have no further mapping: this takes more of them, for a moment, than the kernel would.
+    pub(crate) fn on_a_simulated_page(base: *mut u8, call: &MapCall) -> Result<*mut u8, Errno> {
         let page = page_size();
         let asked = libc::MAP_FIXED | libc::MAP_FIXED_NOREPLACE;
         if base.addr().is_multiple_of(page) || call.flags & asked != 0 {
-            return base;
+            return Ok(base);
         }
         let len = align::up(call.len, page);
         // SAFETY: the first mapping is nobody's yet, and neither is what is reserved in its place.
@@ -194,7 +196,9 @@ mod chosen {
             libc::munmap(base.cast(), call.len);
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
             let wide = libc::mmap(ptr::null_mut(), len + page, libc::PROT_NONE, flags, -1, 0);
-            assert_ne!(wide, libc::MAP_FAILED, "no room for a simulated page");
+            if wide == libc::MAP_FAILED {
+                return Err(Errno::last());
+            }
             let wide = wide.cast::<u8>();
             let lead = align::up(wide.addr(), page) - wide.addr();
             if lead > 0 {
@@ -204,8 +208,12 @@ mod chosen {
             let (at, flags) = (wide.add(lead), call.flags | libc::MAP_FIXED);
             let offset = call.offset as libc::off_t;
             let placed = libc::mmap(at.cast(), call.len, call.protection, flags, call.fd, offset);
-            assert_eq!(placed, at.cast(), "what could be mapped elsewhere");
-            at
+            if placed == libc::MAP_FAILED {
+                let errno = Errno::last();
+                libc::munmap(at.cast(), len);
+                return Err(errno);
+            }
+            Ok(at)
         }
     }
 

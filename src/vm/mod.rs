@@ -70,7 +70,7 @@ pub(crate) use errno::{Errno, KeepErrno};
 pub use error::MapError;
 pub use huge_page::HugePage;
 pub(crate) use invariant::violated;
-pub(crate) use lock::Lock;
+pub(crate) use lock::{Guard, Lock};
 pub use mapping::Mapping;
 pub use memfd::{Memfd, Seals};
 pub use options::{Address, MapOptions, Sharing};

@@ -45,7 +45,7 @@ pub(crate) unsafe fn map(call: MapCall) -> Result<NonNull<u8>, Errno> {
     if base == libc::MAP_FAILED {
         return Err(Errno::last());
     }
-    let base = inject::on_a_simulated_page(base.cast(), &call);
+    let base = inject::on_a_simulated_page(base.cast(), &call)?;
     // What `MAP_FIXED` replaces was mapped before.
     inject::mapped(call.len, if call.flags & libc::MAP_FIXED != 0 { call.len } else { 0 });
     NonNull::new(base.cast()).ok_or(Errno(libc::ENOMEM))

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arenite::vm::inject::{Fault, Place, When, arm, disarm, mapped_bytes, places, stuck_bytes};
 
@@ -44,13 +43,16 @@ pub(crate) fn fail_each_place<S: Subject>(
         report
     };
     let mut wanted: Vec<(Vec<Fault>, Place)> = Vec::new();
-    let mut known = Vec::new();
+    // What led to each place when it was first seen.
+    let mut known: BTreeMap<Key, Vec<Fault>> = BTreeMap::new();
     let mut note = |plan: &[Fault], report: &Report, wanted: &mut Vec<(Vec<Fault>, Place)>| {
         for place in report.places.iter().flatten() {
-            if is_wanted(place) && !known.contains(&(place.call, place.file, place.line)) {
-                known.push((place.call, place.file, place.line));
-                wanted.push((plan.to_vec(), *place));
-            }
+            known.entry((place.call, place.file, place.line)).or_insert_with(|| {
+                if is_wanted(place) {
+                    wanted.push((plan.to_vec(), *place));
+                }
+                plan.to_vec()
+            });
         }
     };
     let first = run(&[], &mut refused);
@@ -93,9 +95,10 @@ pub(crate) fn fail_each_place<S: Subject>(
     for _ in 0..100 {
         let spared = refused.iter().find(|(_, count)| **count == 0);
         let Some((&(call, file, line), _)) = spared else { break };
-        let fault =
-            Fault { call: Some(call), place: Some((file, line)), when: When::From(0), errno: libc::ENOMEM };
-        run(&[fault], &mut refused);
+        let mut plan = known.get(&(call, file, line)).cloned().unwrap_or_default();
+        let (place, when, errno) = (Some((file, line)), When::From(0), libc::ENOMEM);
+        plan.push(Fault { call: Some(call), place, when, errno });
+        run(&plan, &mut refused);
     }
     let mut text = String::new();
     for ((call, file, line), count) in &refused {
@@ -114,22 +117,18 @@ pub(crate) fn fail_each_place<S: Subject>(
 fn in_child<S: Subject>(plan: &[Fault], case: usize, subject: impl Fn() -> S) -> Report {
     let shared = Shared::new();
     let child = fork(|| {
-        // The harness's capture is the parent's.
-        std::panic::set_hook(Box::new(|info| complain(&format!("{info}\n"))));
-        let worked = catch_unwind(AssertUnwindSafe(|| {
-            move_addresses(case);
-            let before = mapped_bytes();
-            let mut subject = subject();
-            arm(plan.to_vec().leak());
-            subject.run();
-            disarm();
-            let report = shared.report();
-            report.places.iter_mut().zip(places()).for_each(|(to, place)| *to = Some(place));
-            let expected = subject.check();
-            report.mapped = mapped_bytes() - before - expected as i64;
-            report.stuck = stuck_bytes();
-        }));
-        i32::from(worked.is_err())
+        move_addresses(case);
+        let before = mapped_bytes();
+        let mut subject = subject();
+        arm(plan.to_vec().leak());
+        subject.run();
+        disarm();
+        let report = shared.report();
+        report.places.iter_mut().zip(places()).for_each(|(to, place)| *to = Some(place));
+        let expected = subject.check();
+        report.mapped = mapped_bytes() - before - expected as i64;
+        report.stuck = stuck_bytes();
+        0
     });
     let code = child.wait_or_status();
     let report = shared.report();
@@ -147,18 +146,16 @@ fn in_child<S: Subject>(plan: &[Fault], case: usize, subject: impl Fn() -> S) ->
     Report { ..*report }
 }
 
-/// Has the kernel put the child's mappings elsewhere than the last child's, so that they are aligned otherwise.
+/// Has the kernel put the child's mappings elsewhere than the last child's, so that they are aligned otherwise: nothing
+/// else moves the addresses of forked children. The mapping is so long that it lies below all others, and so does what
+/// comes later and is large. The steps cover a segment, each in the largest gap between those before it (the golden
+/// ratio).
 fn move_addresses(case: usize) {
-    let len = (case * 37 % 512 + 1) * 4096;
+    let len = (64 << 30) + case * 5063 % 8192 * 4096;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     // SAFETY: the kernel chooses the address, and the mapping stays.
-    unsafe {
-        libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0)
-    };
-}
-
-fn complain(text: &str) {
-    // SAFETY: the pointer and the length are of one string.
-    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+    assert_ne!(base, libc::MAP_FAILED);
 }
 
 /// A page or two that a forked child writes and its parent reads.

@@ -128,6 +128,12 @@ pub(crate) mod hardened {
         pub(crate) unsafe fn release(_run: Run, _class: SizeClass) -> bool {
             true
         }
+
+        pub(crate) unsafe fn keep(_base: *mut u8) {}
+
+        pub(crate) fn take_kept() -> impl Iterator<Item = core::ptr::NonNull<u8>> {
+            core::iter::empty()
+        }
     }
 
     pub(crate) mod secret {

@@ -7,5 +7,5 @@ pub(crate) mod release;
 #[path = "stand_ins_vm.rs"]
 pub(crate) mod stand_ins;
 
-pub(crate) use lock::Lock;
+pub(crate) use lock::{Guard, Lock};
 pub(crate) use stand_ins::{hooks, platform, sys};

@@ -1,15 +1,20 @@
 //! Tests in a process of their own, forks, and what the kernel knows about a process. Every wait ends.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{Read, Write as _};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 const CHILD: &str = "ARENITE_TEST_CHILD";
 /// For a child: it is killed after this, and the test fails.
 const TIMEOUT: Duration = Duration::from_secs(90);
+/// The same for a forked child, which does less.
+const TIME_OF_A_FORK: Duration = Duration::from_secs(30);
 
 pub(crate) struct Output {
     pub(crate) status: ExitStatus,
@@ -132,19 +137,56 @@ pub(crate) fn set_limit(resource: libc::__rlimit_resource_t, bytes: usize) -> st
 #[must_use]
 pub(crate) struct Fork(libc::pid_t);
 
-/// Forks. The child runs `body`, which gives the exit code, and must not use what a lock of another thread guards. It is
-/// killed by the kernel if it takes longer than a minute.
+/// Forks. The child runs `body`, which gives the exit code, and must not use what a lock of another thread guards; where
+/// it panics, it says so and exits with [`PANICKED`]. It is killed by the kernel if it takes longer than a minute.
 pub(crate) fn fork(body: impl FnOnce() -> i32) -> Fork {
+    end_forked_children_that_panic();
     // SAFETY: the child calls nothing but `body`, which knows its limits, and `exit`.
     unsafe {
         match libc::fork() {
             0 => {
+                IS_FORKED.store(true, Ordering::Relaxed);
                 libc::alarm(60);
                 libc::exit(body());
             }
             -1 => panic!("fork: {}", std::io::Error::last_os_error()),
             pid => Fork(pid),
         }
+    }
+}
+
+static IS_FORKED: AtomicBool = AtomicBool::new(false);
+
+/// The exit code of a forked child that panicked.
+const PANICKED: i32 = 101;
+
+/// The harness's hook takes locks that threads of the parent may have held, which nobody opens in the child: those of
+/// another test that fails at that moment. And what a panic unwinds to is the harness, whose threads are not there.
+///
+/// Set here, before any fork, because setting a hook takes such a lock too.
+fn end_forked_children_that_panic() {
+    static SET: Once = Once::new();
+    SET.call_once(|| {
+        let harness = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !IS_FORKED.load(Ordering::Relaxed) {
+                return harness(info);
+            }
+            let _ = writeln!(Unlocked, "{info}");
+            // SAFETY: always allowed.
+            unsafe { libc::_exit(PANICKED) };
+        }));
+    });
+}
+
+/// Standard error, past the standard library's lock.
+struct Unlocked;
+
+impl std::fmt::Write for Unlocked {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        // SAFETY: the pointer and the length are of one string.
+        unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+        Ok(())
     }
 }
 
@@ -182,18 +224,19 @@ impl Fork {
     /// The exit code, or the wait status of a child that was killed; fails when it hangs.
     #[track_caller]
     pub(crate) fn wait_or_status(self) -> Result<i32, i32> {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + TIME_OF_A_FORK;
         loop {
             let mut status = 0;
             // SAFETY: the child is ours and was not waited for.
             match unsafe { libc::waitpid(self.0, &raw mut status, libc::WNOHANG) } {
                 0 if Instant::now() > deadline => {
+                    let threads = threads_of(self.0);
                     // SAFETY: as above.
                     unsafe {
                         libc::kill(self.0, libc::SIGKILL);
                         libc::waitpid(self.0, &raw mut status, 0);
                     }
-                    panic!("a forked child hangs");
+                    panic!("a forked child has not ended after {TIME_OF_A_FORK:?}\n{threads}");
                 }
                 0 => thread::sleep(Duration::from_millis(1)),
                 pid if pid == self.0 && libc::WIFEXITED(status) => return Ok(libc::WEXITSTATUS(status)),
@@ -201,6 +244,35 @@ impl Fork {
             }
         }
     }
+}
+
+/// What each thread of another process does, and has done: time that grows is slowness, a wait without end is none.
+fn threads_of(process: libc::pid_t) -> String {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{process}/task")) else {
+        return "no threads are seen".to_owned();
+    };
+    let mut text = String::new();
+    for task in tasks.flatten() {
+        let read = |file: &str| fs::read_to_string(task.path().join(file)).unwrap_or_default();
+        // The fields behind the name, which may hold anything: the state is the third of all.
+        let stat = read("stat");
+        let stat: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let field = |number: usize| stat.get(number - 3).copied().unwrap_or("?");
+        let _ = writeln!(
+            text,
+            "{}: state {}, ticks of user {} and of system {}, page faults {}, in {:?}, system call {:?}\n{}",
+            read("comm").trim_end(),
+            field(3),
+            field(14),
+            field(15),
+            field(10),
+            read("wchan"),
+            read("syscall").trim_end(),
+            // For the superuser only.
+            read("stack"),
+        );
+    }
+    text
 }
 
 /// Ends the process with a message if `f` takes longer than `seconds`: for what would hang in this process.

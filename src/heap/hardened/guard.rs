@@ -4,12 +4,16 @@
 //! and the mapping that it splits may never be whole again, because the kernel does not join parts that were touched one
 //! by one: so it is asked so many times in the life of a process, and no more. Blocks beyond that have canaries only.
 
-use crate::base::sync::{AtomicUsize, Ordering};
+use crate::base::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::config::GUARDED_MAX;
 use crate::vm::{page_size, platform, sys};
 
 /// How many times `mprotect` took access away.
 static PROTECTED: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the kernel has made a guard by advice. Only ever set, before the block with the guard is handed out, so whoever
+/// frees it sees it.
+static IS_ADVISED: AtomicBool = AtomicBool::new(false);
 
 /// Takes access to a range away. False when the kernel refuses, or was asked too often.
 ///
@@ -20,6 +24,7 @@ pub(super) unsafe fn install(start: *mut u8, len: usize) -> bool {
     // SAFETY: passed on to the caller.
     unsafe {
         if platform::GUARD_ADVICE.is_some_and(|advice| sys::advise(start, len, advice).is_ok()) {
+            IS_ADVISED.store(true, Ordering::Relaxed);
             return true;
         }
         PROTECTED.fetch_add(1, Ordering::Relaxed) < GUARDED_MAX
@@ -33,13 +38,14 @@ pub(super) unsafe fn install(start: *mut u8, len: usize) -> bool {
 /// # Safety
 /// As for [`install`].
 pub(super) unsafe fn remove(start: *mut u8, len: usize) -> bool {
+    // Both, where both were used: which of the two made a guard is not remembered.
     // SAFETY: passed on to the caller.
     unsafe {
-        let is_removed =
-            platform::UNGUARD_ADVICE.is_some_and(|advice| sys::advise(start, len, advice).is_ok());
-        if is_removed && PROTECTED.load(Ordering::Relaxed) == 0 {
-            return true;
+        if IS_ADVISED.load(Ordering::Relaxed)
+            && platform::UNGUARD_ADVICE.is_none_or(|advice| sys::advise(start, len, advice).is_err())
+        {
+            return false;
         }
-        sys::commit(start, len).is_ok()
+        PROTECTED.load(Ordering::Relaxed) == 0 || sys::commit(start, len).is_ok()
     }
 }

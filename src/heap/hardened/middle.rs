@@ -12,7 +12,7 @@ use core::ptr::{self, NonNull};
 
 use super::{canary, guard};
 use crate::base::align;
-use crate::base::sync::Ordering;
+use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{GRANULE, QUARANTINE_CLEARED};
 use crate::heap::segment::{Placed, Run, Segment};
 use crate::heap::settings::settings;
@@ -225,4 +225,41 @@ pub(crate) unsafe fn release(run: Run, class: SizeClass) -> bool {
         }
         guard::remove(run.base(), run.len())
     }
+}
+
+/// The runs that could not be made accessible again, as a list: where the size was is the next one's address.
+static KEPT: AtomicUsize = AtomicUsize::new(0);
+
+/// Keeps a run that [`release`] was refused for.
+///
+/// # Safety
+/// A run of a middle class, with no block out, begins at `base`, and is the caller's, who gives it away.
+pub(crate) unsafe fn keep(base: *mut u8) {
+    // SAFETY: passed on to the caller.
+    let next = unsafe { &Segment::placed_at(base).size };
+    let mut first = KEPT.load(Ordering::Relaxed);
+    loop {
+        next.store(first, Ordering::Relaxed);
+        // Release: who takes the list sees where it leads to.
+        match KEPT.compare_exchange_weak(
+            first,
+            base.expose_provenance(),
+            Ordering::Release,
+            Ordering::Relaxed,
+        ) {
+            Ok(_) => return,
+            Err(other) => first = other,
+        }
+    }
+}
+
+/// Takes all runs that are kept: they are the caller's again.
+pub(crate) fn take_kept() -> impl Iterator<Item = NonNull<u8>> {
+    let mut next = KEPT.swap(0, Ordering::Acquire);
+    core::iter::from_fn(move || {
+        let base = NonNull::new(ptr::with_exposed_provenance_mut(next))?;
+        // SAFETY: a run that is kept begins there.
+        next = unsafe { Segment::placed_at(base.as_ptr()) }.size.load(Ordering::Relaxed);
+        Some(base)
+    })
 }
