@@ -14,7 +14,7 @@ use crate::heap::segment::{Kind, Run, Segment};
 use crate::heap::segments::{SEGMENTS, Segments};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
-use crate::heap::{fault, hardened, purge};
+use crate::heap::{fault, hardened, work};
 use crate::vm::sys;
 
 #[derive(Debug)]
@@ -86,7 +86,7 @@ pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
     }
 }
 
-/// Puts a block on its shelf if there is room; else it stays the caller's. [`purge::note_work`] is to be told.
+/// Puts a block on its shelf if there is room; else it stays the caller's. `purge::note_work` is to be told.
 ///
 /// # Safety
 /// As for [`free`].
@@ -94,7 +94,7 @@ pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
 pub(crate) unsafe fn keep(class: SizeClass, block: NonNull<u8>) -> bool {
     let (shelf, places) = shelf(class);
     // Relaxed look first: a failed exchange would still fetch the line for writing.
-    // What was written to the block is seen by who takes it; for the rest of the order see `purge::note_work`.
+    // What was written to the block is seen by who takes it; for the rest of the order see [`work::note`].
     let is_kept = places.iter().any(|place| {
         place.load(Ordering::Relaxed).is_null()
             && place
@@ -223,7 +223,7 @@ fn take_all_home() {
         }
     }
     if found {
-        purge::note_dirt();
+        work::note();
     }
 }
 

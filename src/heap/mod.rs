@@ -53,6 +53,7 @@ mod slab_class;
 mod tops;
 pub(crate) mod usage;
 mod window;
+mod work;
 
 pub use cache::Cache;
 pub use magazine::{EMPTY_MAGAZINE, EmptyMagazine};

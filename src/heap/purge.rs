@@ -15,11 +15,12 @@
 
 use core::ffi::c_void;
 
-use crate::base::sync::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::base::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::heap::group::Group;
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
-use crate::heap::{depot, huge, metadata, middle, round, segments, slab_class};
+use crate::heap::work::{BUSY, FREED, IDLE, NO_THREAD, REFUSED, STARTED, THREAD, WORK};
+use crate::heap::{depot, huge, metadata, middle, round, segments, slab_class, work};
 use crate::vm::hooks;
 use crate::vm::{Guard, Lock, platform, release};
 
@@ -28,16 +29,10 @@ static PURGER: Lock<()> = Lock::new(());
 /// Bytes given back since the process began.
 static GIVEN_BACK: AtomicU64 = AtomicU64::new(0);
 
-const IDLE: u32 = 0;
-const BUSY: u32 = 1;
-
 /// Without the thread: when a purge of what exceeds the bound gave back nothing, in milliseconds. The kernel may refuse
 /// (because the memory is locked, say), and shall not be asked again at each free.
 static FUTILE_MS: AtomicU64 = AtomicU64::new(0);
 const PAUSE_MS: u64 = 100;
-
-/// Something left the caches since the last time that an allocation failed for want of room.
-static FREED: AtomicBool = AtomicBool::new(false);
 
 /// The thread is started when the heap has grown to this, in bytes of granules: below it, little of them has been
 /// touched, and small programs stay without a thread.
@@ -54,17 +49,6 @@ const EARLIEST_SHARE: u32 = 8;
 /// Not zero when a round is to come early. The thread sleeps on this word between rounds.
 static HURRY: AtomicU32 = AtomicU32::new(0);
 
-/// `BUSY` from the first free that leaves something to give back until a round finds nothing left. The thread sleeps
-/// on this word.
-static WORK: AtomicU32 = AtomicU32::new(IDLE);
-
-/// Whether the thread runs. A forked child begins without one.
-static THREAD: AtomicU32 = AtomicU32::new(NO_THREAD);
-const NO_THREAD: u32 = 0;
-const STARTED: u32 = 1;
-/// The system refused a thread: rounds are run while freeing.
-const REFUSED: u32 = 2;
-
 /// When the last round was run while freeing, in milliseconds of [`platform::now_ms`].
 static LAST_ROUND_MS: AtomicU64 = AtomicU64::new(0);
 
@@ -76,39 +60,15 @@ pub(crate) fn given_back() -> u64 {
 /// no lock held.
 #[inline]
 pub(crate) fn note_work() {
-    note_dirt();
-    if is_run_by_frees() {
+    work::note();
+    if work::is_done_by_frees() {
         run_round_if_due();
     }
 }
 
-fn is_run_by_frees() -> bool {
-    THREAD.load(Ordering::Relaxed) == REFUSED || !settings().background_purger()
-}
-
-/// Whether [`note_work`] would do nothing.
-#[inline]
-pub(crate) fn is_noted() -> bool {
-    FREED.load(Ordering::Relaxed) && WORK.load(Ordering::SeqCst) == BUSY && !is_run_by_frees()
-}
-
-/// The same where an allocation brought something home: it runs no round.
-pub(crate) fn note_dirt() {
-    if !FREED.load(Ordering::Relaxed) {
-        FREED.store(true, Ordering::Relaxed);
-    }
-    // Sequentially consistent, as are the exchanges on the shelves, which no lock orders: either the round that begins
-    // sees what was freed, or this sees that it has begun.
-    if WORK.load(Ordering::SeqCst) == IDLE {
-        WORK.store(BUSY, Ordering::Relaxed);
-        if THREAD.load(Ordering::Relaxed) == STARTED {
-            platform::wake_one(&WORK);
-        }
-    }
-}
-
-/// Starts the thread if the heap has grown enough for one, and lets a round come early if it has grown much. Called at the end of allocations that made it grow, and not
-/// of frees: the C library frees memory under locks that starting a thread needs, when this heap is its `malloc`.
+/// Starts the thread if the heap has grown enough for one, and lets a round come early if it has grown much. Called at the
+/// end of allocations that made it grow, and not of frees: the C library frees memory under locks that starting a thread
+/// needs, when this heap is its `malloc`.
 #[inline]
 pub(crate) fn note_growth() {
     let footprint = segments::footprint();

@@ -11,7 +11,7 @@ use crate::heap::magazine::{FRESH, FRESH_WITHIN};
 use crate::heap::segment::{Kind, Segment};
 use crate::heap::size_class::{INLINE_MAX, LINEAR_MAX, SizeClass};
 use crate::heap::tops::{self, Tops};
-use crate::heap::{fault, hardened, huge, middle, process, purge, window};
+use crate::heap::{fault, hardened, huge, middle, process, purge, window, work};
 use crate::vm::{KeepErrno, page_size};
 
 /// What C's `malloc` promises.
@@ -406,7 +406,7 @@ unsafe fn clear(block: NonNull<u8>, size: usize, mark: usize) {
 unsafe fn free_middle(class: SizeClass, block: NonNull<u8>) {
     // SAFETY: passed on to the caller.
     let is_kept = unsafe { middle::keep(class, block) };
-    if is_kept && purge::is_noted() {
+    if is_kept && work::is_noted() {
         return;
     }
     let _errno = KeepErrno::new();
