@@ -15,6 +15,14 @@ std::thread_local! {
     static CACHE: Cache = const { Cache::new() };
 }
 
+/// The calling thread's cache. `LocalKey::with` would do, but is inlined with fat LTO only; `try_with` always can be.
+#[inline(always)]
+fn cache() -> &'static Cache {
+    // SAFETY: a key whose value needs no destructor is there at any point of a thread's life. The reference does not
+    // leave the functions below, which the thread does not outlive.
+    unsafe { &*CACHE.try_with(ptr::from_ref).unwrap_unchecked() }
+}
+
 /// The allocator. Every value of it stands for the one heap of the process.
 ///
 /// ```
@@ -111,7 +119,7 @@ impl Arenite {
 /// println!("{} bytes went back to the system", arenite::trim());
 /// ```
 pub fn trim() -> usize {
-    CACHE.with(Cache::trim)
+    cache().trim()
 }
 
 // SAFETY: the heap gives out blocks that overlap no other, of the layout's size and alignment; layouts meet what its
@@ -120,7 +128,7 @@ unsafe impl GlobalAlloc for Arenite {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's layout has a size above zero.
-        let block = CACHE.with(|cache| unsafe { cache.alloc(&self.options, layout.size(), layout.align()) });
+        let block = unsafe { cache().alloc(&self.options, layout.size(), layout.align()) };
         note_out(block, layout);
         block
     }
@@ -129,9 +137,7 @@ unsafe impl GlobalAlloc for Arenite {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         note_back(block, layout);
         // SAFETY: the caller's block came from here with this layout, so it is not null either.
-        CACHE.with(|cache| unsafe {
-            cache.free(&self.options, NonNull::new_unchecked(block), layout.size(), layout.align());
-        });
+        unsafe { cache().free(&self.options, NonNull::new_unchecked(block), layout.size(), layout.align()) };
     }
 
     #[inline]
@@ -147,7 +153,7 @@ unsafe impl GlobalAlloc for Arenite {
             };
         }
         // SAFETY: the caller's layout has a size above zero.
-        CACHE.with(|cache| unsafe { cache.alloc_zeroed(&self.options, layout.size(), layout.align()) })
+        unsafe { cache().alloc_zeroed(&self.options, layout.size(), layout.align()) }
     }
 
     #[inline]
@@ -166,10 +172,10 @@ unsafe impl GlobalAlloc for Arenite {
             };
         }
         // SAFETY: the caller's block came from here with this layout, and the new size is valid with its alignment.
-        CACHE.with(|cache| unsafe {
+        unsafe {
             let block = NonNull::new_unchecked(block);
-            cache.realloc(&self.options, block, layout.size(), layout.align(), new_size)
-        })
+            cache().realloc(&self.options, block, layout.size(), layout.align(), new_size)
+        }
     }
 }
 

@@ -14,10 +14,11 @@ use std::process::Command;
 
 /// For `Box::new([x; 5])` and its drop together, beyond what the same array costs on the stack.
 const MOST_INSTRUCTIONS: u64 = 12;
+const MOST_WITHOUT_LTO: u64 = 20;
 
 #[test]
 fn a_box_costs_a_handful_of_instructions() {
-    let program = build();
+    let program = build("release");
     let Some(boxes) = instructions_a_round(&program, "boxes", None) else { return };
     let arrays = instructions_a_round(&program, "arrays", None).expect("valgrind ran before");
     // The box's address goes through `black_box` where the array's did: one store and one load of the pointer more.
@@ -26,9 +27,21 @@ fn a_box_costs_a_handful_of_instructions() {
     assert!(pair <= MOST_INSTRUCTIONS, "{pair} instructions for a box and its drop");
 }
 
+/// Without LTO, as programs are built that did not ask for it. Would catch a step between the program and the fast path
+/// that is inlined within a crate only.
+#[test]
+fn without_lto_a_box_costs_two_calls() {
+    let program = build("without-lto");
+    let Some(boxes) = instructions_a_round(&program, "boxes", None) else { return };
+    let arrays = instructions_a_round(&program, "arrays", None).expect("valgrind ran before");
+    let pair = boxes - arrays;
+    println!("without LTO {pair} ({boxes} a round, {arrays} with an array on the stack)");
+    assert!(pair <= MOST_WITHOUT_LTO, "{pair} instructions for a box and its drop");
+}
+
 #[test]
 fn the_hot_path_has_no_call() {
-    let program = build();
+    let program = build("release");
     let Some(output) = disassembly(&program) else { return };
     for function in ["make_box", "drop_box"] {
         let hot = to_the_end(&output, function, &["ret"]);
@@ -140,14 +153,16 @@ fn run(command: &mut Command) -> Option<String> {
     Some(text)
 }
 
-fn build() -> PathBuf {
+fn build(profile: &str) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let fixture = here.join("tests/fixtures/fast_path");
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("fast_path");
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--release", "--quiet", "--manifest-path"]).arg(fixture.join("Cargo.toml"));
+    command
+        .args(["build", "--profile", profile, "--quiet", "--manifest-path"])
+        .arg(fixture.join("Cargo.toml"));
     command.arg("--target-dir").arg(&target).env_remove("RUSTFLAGS");
     let output = command.output().expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    target.join("release/fast_path")
+    target.join(profile).join("fast_path")
 }
