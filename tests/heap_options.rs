@@ -138,8 +138,8 @@ fn huge_pages() {
             let first = touched(MIB);
             let fixed = touched(40 * MIB);
             let grown = touched(20 * MIB).realloc(40 * MIB).unwrap();
-            // Beyond the first 8 MiB for each group of processors, and beyond what one segment holds.
-            let small = 8 * groups();
+            // Beyond the first 8 MiB, and 32 for each further group of processors, and beyond what one segment holds.
+            let small = 8 + 32 * (groups() - 1);
             let mut many: Vec<Block> = (0..small + 40).map(|_| touched(MIB)).collect();
             let found = [&first, &fixed, &grown, &many[small + 2], &many[small + 39]]
                 .map(|block| if is_advised(block) { 'H' } else { '.' });

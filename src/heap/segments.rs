@@ -246,7 +246,8 @@ impl Segments {
         let huge_from = match settings().huge_pages() {
             // Each group has slabs that it has only begun. Hardened, guards would split them.
             HugePages::Large if !HARDENED => {
-                let small = (FIRST_SMALL_PAGES * Group::count()).saturating_sub(self.count * SEGMENT);
+                let small = FIRST_SMALL_PAGES + (Group::count() - 1) * SEGMENT;
+                let small = small.saturating_sub(self.count * SEGMENT);
                 Some(small).filter(|&small| small < SEGMENT)
             }
             HugePages::System | HugePages::Large => None,
