@@ -92,7 +92,7 @@ pub(crate) fn is_noted() -> bool {
     FREED.load(Ordering::Relaxed) && WORK.load(Ordering::SeqCst) == BUSY && !is_run_by_frees()
 }
 
-/// The same where an allocation brought something home: it runs no round.
+/// [`note_work`] where an allocation brought something home: it runs no round.
 pub(crate) fn note_dirt() {
     if !FREED.load(Ordering::Relaxed) {
         FREED.store(true, Ordering::Relaxed);
@@ -284,6 +284,11 @@ pub(crate) fn retry_after_reclaim<T>(mut attempt: impl FnMut() -> Option<T>) -> 
             attempt()
         })
     })
+}
+
+/// The purger's lock, if nobody has it: for those who hold a lock that stands behind it, and so must not wait for it.
+pub(crate) fn try_hold() -> Option<Guard<'static, ()>> {
+    PURGER.try_lock()
 }
 
 #[cfg(arenite_lock_counts)]
