@@ -51,8 +51,9 @@ pub(crate) const MAGAZINE_SLOTS: usize = 64;
 /// exchange.
 pub(crate) const ROOM_STEP: usize = 512;
 
-/// How often a thread takes a block of a class from its slab, or puts one back there, before it has a magazine of it.
-pub(crate) const RARE: u8 = 4;
+/// How often a thread takes a block of a class from its slab, or puts one back there, before it has a magazine of it. Never
+/// when hardened: blocks that leave a slab one at a time leave it in the order of their addresses.
+pub(crate) const RARE: u8 = if HARDENED { 0 } else { 4 };
 
 /// After how many exchanges a thread has a second magazine of a class.
 pub(crate) const SPARE_FROM: u8 = RARE + 4;

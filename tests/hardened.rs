@@ -159,6 +159,23 @@ fn a_freed_block_given_to_realloc() {
     });
 }
 
+/// Would catch the first blocks of a class coming in the order of their addresses, so that anybody knows where they lie.
+#[test]
+fn the_first_block_of_a_class_may_lie_anywhere() {
+    const NAME: &str = "the_first_block_of_a_class_may_lie_anywhere";
+    in_child(
+        NAME,
+        |_| {},
+        || {
+            // A tag of 8 bytes makes the class. The block at a slab's beginning is never handed out.
+            let is_lowest = |size: usize| alloc(size) as usize % (64 * KIB) == size + 8;
+            let lowest = (1..15).filter(|steps| is_lowest(steps * 8)).count();
+            assert!(lowest < 10, "{lowest} of 14 classes began with their lowest block");
+        },
+    )
+    .assert_success();
+}
+
 /// Would catch slack that is not watched: the sizes leave none, one byte, seven, and more than a word.
 #[test]
 fn a_byte_behind_a_block() {

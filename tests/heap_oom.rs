@@ -6,6 +6,7 @@ mod support;
 use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use support::process::{alone, in_child, in_time, limit, set_limit};
 use support::program::{Program, World, random_op};
@@ -249,6 +250,19 @@ fn what_is_kept_does_not_stand_in_the_way_of_growth() {
     .assert_success();
 }
 
+/// A kept huge block is a little larger than the next request. Would catch the rest of it counting as that block's.
+#[test]
+fn what_a_huge_block_does_not_need_does_not_stand_in_the_way() {
+    const NAME: &str = "what_a_huge_block_does_not_need_does_not_stand_in_the_way";
+    in_child(NAME, limited(100 * MIB), || {
+        Block::alloc(layout(45 * MIB, 8)).unwrap().free();
+        let first = Block::alloc(layout(40 * MIB, 8)).unwrap();
+        Block::alloc(layout(58 * MIB, 8)).expect("98 of 100 MiB").free();
+        first.free();
+    })
+    .assert_success();
+}
+
 /// Two threads that together stay below the limit: neither is ever refused. Would catch one that does not wait for the
 /// room that the other makes.
 #[test]
@@ -275,6 +289,43 @@ fn threads_below_the_limit_are_not_refused() {
             });
             let refused = refused.into_inner().unwrap();
             assert!(refused.is_empty(), "{} of 6000 were refused: {refused:?}", refused.len());
+        });
+    })
+    .assert_success();
+}
+
+/// The same for huge blocks, where the bound on what is kept is low. Would catch one whose memory another thread is just
+/// giving back, to keep a newer one in its place.
+#[test]
+#[cfg_attr(feature = "hardened", ignore = "what one thread has in quarantine counts for the other")]
+fn threads_with_huge_blocks_below_the_limit_are_not_refused() {
+    const NAME: &str = "threads_with_huge_blocks_below_the_limit_are_not_refused";
+    let set_up = |command: &mut Command| {
+        limited(29 * MIB)(command);
+        command.env("ARENITE_BACKGROUND_PURGER", "0");
+    };
+    in_child(NAME, set_up, || {
+        in_time(80, NAME, || {
+            let refuse = |seed| {
+                let mut random = Random::new(seed);
+                let mut is_refused = || {
+                    // Freed blocks lie there for a moment, so that the other thread finds them.
+                    thread::sleep(Duration::from_micros(random.between(0, 2000) as u64));
+                    let Some(block) = Block::alloc(layout(random.between(9 * MIB, 14 * MIB), 8)) else {
+                        return true;
+                    };
+                    // Touched, so that giving it back takes its time.
+                    block.bytes().iter_mut().step_by(4 * KIB).for_each(|byte| *byte = 1);
+                    block.free();
+                    false
+                };
+                (0..1000).filter(|_| is_refused()).count()
+            };
+            let refused: usize = thread::scope(|scope| {
+                let threads = [0, 1].map(|seed| scope.spawn(move || refuse(seed)));
+                threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+            });
+            assert_eq!(refused, 0, "of 2000");
         });
     })
     .assert_success();

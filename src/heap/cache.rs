@@ -3,7 +3,8 @@
 //! Allocating pops from the loaded magazine and freeing pushes onto it; neither looks at the block or at anything that
 //! another thread writes. When the loaded one runs out (or over) and the spare is full (or empty), the two change
 //! places; else a magazine is exchanged at the depot; else blocks come from the slabs (or go home). The spare is always
-//! empty or full, or as full as a thread that ended left it.
+//! empty or full, or as full as a thread that ended left it. A class that the thread has hardly used yet has no magazine:
+//! each block comes from a slab and goes there.
 //!
 //! A cache is *new* until its thread first leaves a fast path, *live*, and *over* after the thread's exit hook: then
 //! each call goes to the slabs. New and over caches stand on [`EMPTY_MAGAZINE`], which sends every call to the slow
@@ -249,7 +250,8 @@ impl Cache {
 
     /// Whether a class has been used so little that it is worth no magazine yet.
     fn is_rare(&self, class: SizeClass) -> bool {
-        self.exchanges[class.index()].get() < RARE
+        // Not `<`: the constant may be zero.
+        self.exchanges[class.index()].get().checked_sub(RARE).is_none()
     }
 
     fn count_exchange(&self, class: SizeClass) {

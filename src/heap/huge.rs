@@ -10,7 +10,7 @@
 //! byte is copied. Where the system never overcommits, or limits address space, mappings are made to measure.
 //!
 //! Freed blocks are kept for a moment (a buffer of 20 MiB costs milliseconds of page faults each time), bounded in
-//! bytes, and unmapped by the purger.
+//! bytes, and unmapped by the purger, or for a newer one.
 
 use core::ptr::{self, NonNull};
 
@@ -23,7 +23,7 @@ use crate::config::{
 use crate::heap::huge_mapping::{is_scarce, map_aligned, map_aligned_to_measure, roomy};
 use crate::heap::segment::Segment;
 use crate::heap::settings::settings;
-use crate::heap::{directory, fault, hardened, round, segments};
+use crate::heap::{directory, fault, hardened, purge, round, segments};
 use crate::vm::release::release;
 use crate::vm::{Errno, Lock, page_size, platform, sys};
 use static_assertions::const_assert;
@@ -121,19 +121,27 @@ pub(crate) unsafe fn free(block: NonNull<u8>) {
     // Without a purger nobody ages what is kept, so it counts as retained.
     let retain = if settings().background_purger() { usize::MAX } else { settings().retain() };
     let bound = retain.min(HUGE_KEPT_BYTES) + huge.counts.bytes / 8;
-    if size > bound {
+    let is_full = |huge: &Huge| huge.counts.kept == HUGE_KEPT || huge.counts.kept_bytes + size > bound;
+    // Under the purger's lock, as all that goes: who is out of memory, or forks, waits until it is gone.
+    if size <= bound
+        && is_full(&huge)
+        && let Some(_purger) = purge::try_hold()
+    {
+        // The oldest makes room: sizes that are not asked for any more would keep out those that are.
+        while is_full(&huge)
+            && let Some(oldest) = huge.take(0)
+        {
+            drop(huge);
+            // SAFETY: the block came out of the kept ones and is this function's.
+            unsafe { unmap(oldest) };
+            huge = HUGE.lock();
+        }
+    }
+    if is_full(&huge) {
         drop(huge);
         // SAFETY: the block is the caller's, who is done with it.
         unsafe { unmap(header) };
         return;
-    }
-    while huge.counts.kept == HUGE_KEPT || huge.counts.kept_bytes + size > bound {
-        // The oldest makes room: sizes that are not asked for any more would keep out those that are.
-        let Some(oldest) = huge.take(0) else { break };
-        drop(huge);
-        // SAFETY: the block came out of the kept ones and is this function's.
-        unsafe { unmap(oldest) };
-        huge = HUGE.lock();
     }
     huge.keep(header, size);
 }
@@ -278,9 +286,10 @@ unsafe fn reuse(header: NonNull<Header>, size: usize, zeroed: bool) -> *mut u8 {
     // SAFETY: passed on to the caller.
     unsafe {
         let old = (*header.as_ptr()).size;
-        // A little more than was asked for stays: the pages given back would be faulted in again by the next block.
-        let is_near = old.saturating_sub(size) <= size / HUGE_SLACK_SHARE;
-        let len = if is_near { len.max(old) } else { len };
+        // A little more than was asked for stays: the pages given back would be faulted in again by the next block. Not
+        // where it could be what another request fails for.
+        let is_near = old > len && old - size <= size / HUGE_SLACK_SHARE;
+        let len = if is_near && settings().memory_limit() == usize::MAX && !is_scarce() { old } else { len };
         if len > old && !segments::charge(len - old) {
             unmap(header);
             return ptr::null_mut();

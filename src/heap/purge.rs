@@ -246,6 +246,11 @@ pub(crate) fn retry_after_reclaim<T>(mut attempt: impl FnMut() -> Option<T>) -> 
     })
 }
 
+/// The purger's lock, if nobody has it: for those who hold a lock that stands behind it, and so must not wait for it.
+pub(crate) fn try_hold() -> Option<Guard<'static, ()>> {
+    PURGER.try_lock()
+}
+
 #[cfg(arenite_lock_counts)]
 pub(crate) fn lock_counts() -> crate::vm::lock_counts::LockCounts {
     PURGER.counts()
