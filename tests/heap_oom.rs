@@ -172,6 +172,24 @@ fn under_a_memory_limit() {
     output.assert_success();
 }
 
+/// Would catch a group of processors that keeps its last free blocks to itself: `.ci/run` simulates eight groups.
+#[test]
+fn the_last_free_blocks_serve_every_group() {
+    let output = in_child("the_last_free_blocks_serve_every_group", limited(32 * MIB), || {
+        let mut blocks = fill(|_| 1000);
+        // Less than a slab in each group.
+        let freed = 40;
+        let step = blocks.len() / freed;
+        (0..freed).rev().for_each(|n| blocks.swap_remove(n * step).free());
+        arenite::trim();
+        for n in 0..freed {
+            blocks.push(Block::alloc(layout(1000, 16)).unwrap_or_else(|| panic!("after {n} of {freed}")));
+        }
+        blocks.into_iter().for_each(Block::free);
+    });
+    output.assert_success();
+}
+
 /// Would catch a small limit that stops the process, or is not one.
 #[test]
 fn under_no_memory_at_all() {

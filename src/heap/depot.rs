@@ -7,6 +7,8 @@
 //! because it was full, and falls when magazines lay there unused for a round of the purger. `low` is the fewest
 //! magazines that lay there since the last round (Bonwick and Adams' working set): those nobody needed.
 
+use core::mem;
+
 use static_assertions::const_assert;
 
 use crate::base::padded::Padded;
@@ -68,7 +70,8 @@ fn blocks_in(bytes: usize, class: SizeClass) -> u32 {
     (bytes / class.size()).max(class.capacity()) as u32
 }
 
-/// What a depot of `class` may hold before exchanges show that more is of use: all groups together no more than one.
+/// What a depot of `class` may hold before exchanges show that more is of use: all groups together no more than one
+/// would, or a magazine each.
 fn blocks_at_first(class: SizeClass) -> u32 {
     blocks_in(DEPOT_BYTES_MIN / Group::count(), class)
 }
@@ -159,15 +162,24 @@ pub(crate) fn take_idle(group: Group, class: SizeClass, all: bool) -> Option<Mag
 
 /// Begins a round: from now on `low` counts anew, and few empty magazines stay. Returns whether the depot still holds magazines.
 pub(crate) fn begin_round(group: Group, class: SizeClass) -> bool {
+    let mut kept = Stack::new();
     let mut depot = depot(group, class).lock();
     depot.low = depot.full.len() as u32;
-    while depot.empty.len() > EMPTIES
+    let more = depot.low > 0;
+    while kept.len() < EMPTIES
         && let Some(empty) = depot.empty.pop()
     {
+        // SAFETY: the magazine came out of the depot.
+        unsafe { kept.push(empty) };
+    }
+    let mut others = mem::replace(&mut depot.empty, kept);
+    // Thousands may be left, each in a line of its own that is in no cache: not under the lock.
+    drop(depot);
+    while let Some(empty) = others.pop() {
         // SAFETY: the magazine came out of the depot and is this function's.
         unsafe { metadata::give_magazine(empty) };
     }
-    depot.low > 0
+    more
 }
 
 /// Magazines that lie in the depot.

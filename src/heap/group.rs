@@ -1,7 +1,7 @@
 //! Groups of processors, each with depots and slabs of its own: what threads exchange stays among processors that are
 //! near each other, and the locks of a class are as many as the groups.
 //!
-//! A group is eight neighbours by number, which is how kernels number the cores of a cache and of a memory node. A thread
+//! A group is eight neighbours by number, which is often how the cores of a cache and of a memory node are numbered. A thread
 //! belongs to the group that it runs on: it asks whenever it leaves its magazines, so nothing is wrong if it moved, and
 //! threads that wander do not gather in one group. Machines of up to eight processors have one group, and nobody asks.
 

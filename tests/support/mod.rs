@@ -24,6 +24,15 @@ pub(crate) const GIB: usize = 1 << 30;
 /// Groups of processors that have depots and slabs of their own.
 pub(crate) fn groups() -> usize {
     let simulated = std::env::var("SIMULATED_PROCESSORS").ok().and_then(|number| number.parse().ok());
-    let here = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    simulated.unwrap_or_else(here).div_ceil(8)
+    simulated.unwrap_or_else(processors).div_ceil(8).clamp(1, 32)
+}
+
+/// Those that the process may run on, whatever share of their time it has: the standard library looks at that too.
+fn processors() -> usize {
+    // SAFETY: a set of no processors is one; the kernel writes to it, no more than its size.
+    unsafe {
+        let mut set = std::mem::zeroed::<libc::cpu_set_t>();
+        libc::sched_getaffinity(0, size_of_val(&set), &raw mut set);
+        usize::try_from(libc::CPU_COUNT(&set)).unwrap()
+    }
 }

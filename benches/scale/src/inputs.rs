@@ -67,13 +67,21 @@ impl Demand {
         let nothing = find(Layer::Nothing)?;
         let counting_ns = nothing.held_ns / nothing.taken;
         let allocations = find(Layer::Allocations)?.taken;
-        let visits = rows
+        // A machine of many processors has a line for each group.
+        let mut sums = BTreeMap::<Name, (f64, f64)>::new();
+        for row in rows
             .iter()
             .filter(|row| !matches!(row.layer, Layer::Nothing | Layer::Allocations | Layer::Purger))
-            .map(|row| {
-                let held_ns = (row.held_ns / row.taken - counting_ns).max(1.0);
-                let visit = Visit { per_allocation: row.taken / allocations, held_ns };
-                (Name { layer: row.layer, size: row.size }, visit)
+        {
+            let (taken, held_ns) = sums.entry(Name { layer: row.layer, size: row.size }).or_default();
+            *taken += row.taken;
+            *held_ns += row.held_ns;
+        }
+        let visits = sums
+            .into_iter()
+            .map(|(name, (taken, held_ns))| {
+                let held_ns = (held_ns / taken - counting_ns).max(1.0);
+                (name, Visit { per_allocation: taken / allocations, held_ns })
             })
             .collect();
         let name = path.file_stem().map_or_else(in_file, |stem| stem.to_string_lossy().into_owned());
@@ -126,5 +134,26 @@ impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let layer = format!("{:?}", self.layer).to_lowercase();
         if self.size == 0 { f.write_str(&layer) } else { write!(f, "{layer} {}", self.size) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Would catch groups of which only the last counts.
+    #[test]
+    fn the_locks_of_all_groups_count() {
+        let path = std::env::temp_dir().join(format!("arenite-scale-{}.csv", std::process::id()));
+        let lines = "layer,size,taken,contended,held_ns\ndepot,64,30,0,900\ndepot,64,10,0,300\nnothing,0,10,0,100\n\
+                     allocations,0,100,0,0\n";
+        std::fs::write(&path, lines).unwrap();
+        let demand = Demand::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let visit = demand.visits[&Name { layer: Layer::Depot, size: 64 }];
+        assert!(
+            (visit.per_allocation - 0.4).abs() < 1e-9 && (visit.held_ns - 20.0).abs() < 1e-9,
+            "{visit:?}"
+        );
     }
 }

@@ -15,6 +15,7 @@ use crate::heap::hardened::small::{self, NARROW_MAX};
 use crate::heap::magazine::{Magazine, Slot};
 use crate::heap::size_class::{LINEAR_MAX, SizeClass};
 use crate::heap::{metadata, slab_class};
+use crate::vm::KeepErrno;
 
 use static_assertions::const_assert;
 
@@ -94,6 +95,7 @@ impl Cache {
     #[cold]
     #[inline(never)]
     unsafe fn quarantine_slowly(&self, options: &Options, class: SizeClass, room: usize, block: NonNull<u8>) {
+        let _errno = KeepErrno::new();
         let is_live = self.is_live() || self.enter(options);
         // SAFETY: passed on to the caller; the magazine's memory is this function's.
         unsafe {

@@ -48,7 +48,8 @@ pub(crate) fn processors() -> usize {
 }
 
 /// The number of the processor that the caller runs on, or did a moment ago. A call and a load where the C library has
-/// registered an area that the kernel keeps it in (`rseq`: glibc 2.35, Linux 4.18), some twenty nanoseconds elsewhere.
+/// registered an area that the kernel keeps it in (`rseq`: glibc 2.35, Linux 4.18); elsewhere some twenty nanoseconds where
+/// the vDSO has it (x86), and a system call where it has not (aarch64).
 pub(crate) fn processor() -> usize {
     // SAFETY: takes nothing and fails on kernels without it only.
     usize::try_from(unsafe { libc::sched_getcpu() }).unwrap_or(0)
