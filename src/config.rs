@@ -98,7 +98,7 @@ pub(crate) const DEPOT_BYTES_MIN: usize = 32 << 10;
 pub(crate) const DEPOT_BYTES_MAX: usize = 2 << 20;
 
 /// Processors that share depots and slabs, and how many such groups there are at the most. ARCHITECTURE.md, *Scale beyond
-/// this machine*: a lock of a class serves eight at any rate that they reach.
+/// this machine*: a lock of a class serves eight at a rate that few programs reach.
 pub(crate) const PROCESSORS_IN_GROUP: usize = 8;
 pub(crate) const GROUPS_MAX: usize = 32;
 

@@ -148,7 +148,8 @@ pub(crate) fn flush(all: bool) -> bool {
             more = true;
             continue;
         }
-        while let Some(block) = take_from(places) {
+        for _ in 0..MIDDLE_KEPT {
+            let Some(block) = take_from(places) else { break };
             // SAFETY: a block from a shelf belongs to who took it.
             unsafe { take_home(class, block.as_ptr()) };
         }
@@ -216,7 +217,9 @@ fn take_all_home() {
     let mut found = false;
     for index in SizeClass::SMALL..SizeClass::COUNT {
         let class = SizeClass::from_index(index);
-        while let Some(block) = alloc_kept(class) {
+        // No more than can lie there now, however fast others bring new ones.
+        for _ in 0..MIDDLE_KEPT {
+            let Some(block) = alloc_kept(class) else { break };
             // SAFETY: a block from a shelf belongs to who took it.
             unsafe { take_home(class, block.as_ptr()) };
             found = true;

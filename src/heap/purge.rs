@@ -226,7 +226,7 @@ pub(crate) fn trim() -> usize {
 pub(crate) fn reclaim() {
     // Under the lock: whoever finds that nothing was freed since finds the round that gave it back at its end too.
     let purger = PURGER.lock();
-    if FREED.swap(false, Ordering::Relaxed) {
+    if FREED.swap(false, Ordering::SeqCst) {
         run_round_under(&purger, true);
     }
     drop(purger);

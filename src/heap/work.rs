@@ -23,11 +23,11 @@ pub(super) const REFUSED: u32 = 2;
 
 /// Says that there may be something to give back. Runs nothing.
 pub(crate) fn note() {
-    if !FREED.load(Ordering::Relaxed) {
+    // Sequentially consistent, as are the exchanges on the shelves, which no lock orders: either the round that begins
+    // sees what was freed, or this sees that it has begun; and so for the word of what was freed.
+    if !FREED.load(Ordering::SeqCst) {
         FREED.store(true, Ordering::Relaxed);
     }
-    // Sequentially consistent, as are the exchanges on the shelves, which no lock orders: either the round that begins
-    // sees what was freed, or this sees that it has begun.
     if WORK.load(Ordering::SeqCst) == IDLE {
         WORK.store(BUSY, Ordering::Relaxed);
         if THREAD.load(Ordering::Relaxed) == STARTED {
@@ -44,5 +44,5 @@ pub(crate) fn is_done_by_frees() -> bool {
 /// Whether [`purge::note_work`](crate::heap::purge::note_work) would do nothing.
 #[inline]
 pub(crate) fn is_noted() -> bool {
-    FREED.load(Ordering::Relaxed) && WORK.load(Ordering::SeqCst) == BUSY && !is_done_by_frees()
+    FREED.load(Ordering::SeqCst) && WORK.load(Ordering::SeqCst) == BUSY && !is_done_by_frees()
 }

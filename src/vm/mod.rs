@@ -76,6 +76,6 @@ pub use memfd::{Memfd, Seals};
 pub use options::{Address, MapOptions, Sharing};
 pub use page::page_size;
 pub use paging::Flush;
-pub(crate) use processor::{processor, processors};
+pub(crate) use processor::{Processors, first_processors, processor, processors};
 pub use protection::Protection;
 pub use reservation::Reservation;

@@ -13,7 +13,7 @@ mod round;
 #[path = "stand_ins.rs"]
 pub(crate) mod stand_ins;
 #[path = "../../src/heap/work.rs"]
-mod work;
+pub(crate) mod work;
 
 pub(crate) use stand_ins::{
     fault, group, hardened, huge, metadata, segment, segments, settings, size_class, slab_class,

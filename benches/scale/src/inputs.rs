@@ -87,22 +87,6 @@ impl Demand {
         let name = path.file_stem().map_or_else(in_file, |stem| stem.to_string_lossy().into_owned());
         Ok(Demand { name, visits })
     }
-
-    /// The worst case for locks of classes: all visits of a layer fall on one.
-    pub(crate) fn fall_on_one_class(&mut self) {
-        for layer in [Layer::Depot, Layer::Slabs] {
-            let of_layer = || self.visits.iter().filter(move |(name, _)| name.layer == layer);
-            let per_allocation: f64 = of_layer().map(|(_, visit)| visit.per_allocation).sum();
-            let held_ns = of_layer().map(|(_, visit)| visit.held_ns * visit.per_allocation).sum::<f64>();
-            let busiest = of_layer()
-                .max_by(|a, b| a.1.per_allocation.total_cmp(&b.1.per_allocation))
-                .map(|(name, _)| *name);
-            self.visits.retain(|name, _| name.layer != layer);
-            if let Some(name) = busiest {
-                self.visits.insert(name, Visit { per_allocation, held_ns: held_ns / per_allocation });
-            }
-        }
-    }
 }
 
 impl Layer {

@@ -52,9 +52,6 @@ struct Simulate {
     /// Nanoseconds to move a cache line between nodes.
     #[arg(long, default_value_t = 250.0)]
     far: f64,
-    /// One class for all cores: the visits of every class fall on the busiest.
-    #[arg(long)]
-    one_class: bool,
     /// Cache lines of a depot beyond the one that it has now.
     #[arg(long, default_value_t = 0.0)]
     more_depot_lines: f64,
@@ -84,9 +81,6 @@ fn print(options: &Simulate) -> anyhow::Result<()> {
     table.set_header(header);
     for path in &options.counts {
         let mut demand = Demand::read(path)?;
-        if options.one_class {
-            demand.fall_on_one_class();
-        }
         let mut row = vec![demand.name.clone()];
         for &cores in &options.cores {
             let machine = Machine {

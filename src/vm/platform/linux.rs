@@ -10,6 +10,7 @@ use crate::vm::advice::{Advice, Discard, ForkAdvice};
 use crate::vm::errno::Errno;
 use crate::vm::inject;
 use crate::vm::release::release;
+use crate::vm::{Processors, first_processors};
 
 pub(crate) const MAP_FIXED_NOREPLACE: i32 = libc::MAP_FIXED_NOREPLACE;
 
@@ -36,15 +37,14 @@ pub(crate) fn wake_one(word: &AtomicU32) {
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, 1) };
 }
 
-/// Processors that the process may run on. Asked of the kernel itself: the C library would open files for it.
-pub(crate) fn processors() -> usize {
-    // Eight thousand of them: what the kernel can be built for.
-    let mut mask = [0_u64; 128];
+/// Processors that the calling thread may run on; one, if the kernel does not say.
+pub(crate) fn processors() -> Processors {
+    let mut mask: Processors = [0; _];
     let written = inject::point("sched_getaffinity").map_or(-1, |()| {
         // SAFETY: the kernel writes to the mask, no more than its size.
         unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&mask), mask.as_mut_ptr()) }
     });
-    if written > 0 { mask.iter().map(|word| word.count_ones() as usize).sum() } else { 1 }
+    if written > 0 { mask } else { first_processors(1) }
 }
 
 /// The number of the processor that the caller runs on, or did a moment ago. A call and a load where the C library has

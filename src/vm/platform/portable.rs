@@ -7,6 +7,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use crate::base::sync::{AtomicU32, Ordering};
 use crate::vm::advice::{Advice, Discard, ForkAdvice};
 use crate::vm::errno::Errno;
+use crate::vm::{Processors, first_processors};
 
 /// Without a flag for it an address is a hint, and the caller looks at what it got.
 pub(crate) const MAP_FIXED_NOREPLACE: i32 = 0;
@@ -25,9 +26,9 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, timeout_ms: Option<u32>) {
 
 pub(crate) fn wake_one(_word: &AtomicU32) {}
 
-pub(crate) fn processors() -> usize {
+pub(crate) fn processors() -> Processors {
     // SAFETY: takes a number.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1)
+    first_processors(usize::try_from(unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) }).unwrap_or(1))
 }
 
 /// There is no common way to ask: threads are spread by where their stacks lie.
