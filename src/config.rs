@@ -174,7 +174,8 @@ impl Options {
     }
 
     /// How long freed memory is kept for reuse before its pages go back to the system, at the most; a heap that grows
-    /// by an eighth takes it back sooner, after an eighth of this at the least. Rounded down to milliseconds. Overruled by `ARENITE_PURGE_DELAY_MS`.
+    /// by an eighth takes it back sooner, after an eighth of this at the least. Rounded down to milliseconds. Overruled by
+    /// `ARENITE_PURGE_DELAY_MS`.
     #[must_use]
     pub const fn purge_delay(mut self, delay: Duration) -> Options {
         let ms = delay.as_millis();

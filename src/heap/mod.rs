@@ -5,8 +5,10 @@
 //! 1. The thread's loaded magazine of the class: pop a pointer. *Costs a handful of instructions.*
 //! 2. It is empty: change places with the spare. *Once in up to 61 allocations.*
 //! 3. Both are: exchange the spare for a full one at the depot. *One lock for a magazine's worth.*
-//! 4. The depot has none: take blocks from a slab, in the order of their addresses. *One lock and a bitmap.*
-//! 5. No slab has a free block: take a run of granules from a segment and make a slab. *One lock for 64 KiB.*
+//! 4. The depot has none: take blocks from a slab, in the order of their addresses. *One lock and a bitmap.* A thread that
+//!    has used the class less than a handful of times comes here at once, and takes one.
+//! 5. No slab has a free block, here or with another group of processors: take a run of granules from a segment and make a
+//!    slab. *Two locks for 64 KiB.* Before fresh granules are touched, the middle blocks that are kept for reuse go home.
 //! 6. No segment has the room: take one from a region and commit its beginning. *A system call for a megabyte.*
 //! 7. No region has one: reserve another. *A system call for a gigabyte.*
 //!

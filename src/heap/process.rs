@@ -1,7 +1,8 @@
 //! The life of the process and of its threads, as the heap sees it: the first allocation, a thread's first and last, `fork`.
 //!
 //! Locks are taken in this order, and by `fork` all of them: purger, threads, depots, slab classes, huge blocks,
-//! segments, metadata. A thread holds at most one lock of each layer, and no depot's lock with a slab class's.
+//! segments, metadata. A thread holds at most one lock of each layer, and no depot's lock with a slab class's. Out of order
+//! the purger's is tried only: whoever does not get it does without.
 
 use core::ffi::c_void;
 use core::ptr;

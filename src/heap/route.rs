@@ -166,8 +166,8 @@ impl Cache {
     /// first allocation.
     ///
     /// # Safety
-    /// The calling thread owns the cache. `size` is one that [`askable_size`] gives and `align` a power of two, and `size` rounded up to a
-    /// multiple of it is at most `isize::MAX`.
+    /// The calling thread owns the cache. `size` is one that [`askable_size`] gives and `align` a power of two, and `size`
+    /// rounded up to a multiple of it is at most `isize::MAX`.
     #[inline(always)]
     pub unsafe fn alloc(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
         if HARDENED {

@@ -346,9 +346,9 @@ impl MapOptions {
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidInput`], naming the argument, for a length that is zero or too large, an
-    /// [`Address::Exact`](crate::vm::Address::Exact) that is no multiple of the page size, or an offset; [`io::ErrorKind::Unsupported`],
-    /// naming the flag, for one that this system lacks; else what the kernel says, naming the flag if it was about
-    /// one. Nothing has changed then.
+    /// [`Address::Exact`](crate::vm::Address::Exact) that is no multiple of the page size, or an offset;
+    /// [`io::ErrorKind::Unsupported`], naming the flag, for one that this system lacks; else what the kernel says, naming
+    /// the flag if it was about one. Nothing has changed then.
     pub fn map_anonymous(&self) -> io::Result<Mapping> {
         self.map(Backing::Anonymous)
     }

@@ -9,7 +9,8 @@
 //! | a write after a free | free blocks are zero, which is looked at; the largest cannot be accessed | when the block leaves quarantine; at once |
 //! | use of a block of no bytes | it has no memory | at once |
 //!
-//! Freed blocks wait in quarantine, for a time that nobody can tell; blocks leave a slab from a random one on.
+//! Freed blocks wait in quarantine, for a time that nobody can tell; blocks of up to 256 bytes leave a slab from a
+//! random one on.
 //!
 //! What it leaves out on purpose: reads behind a block that stay within the heap, writes that miss every canary, and a
 //! write to a freed small block that has left quarantine, or never leaves it.

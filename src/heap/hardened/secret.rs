@@ -24,7 +24,7 @@ pub(crate) fn mix(word: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// Turns the blocks, which stand in the order of their addresses, so that any may be the first. More disorder would cost
+/// Turns the blocks, which stand in the order of their addresses, so that any of them may be the first. More disorder would cost
 /// what the order is for: neighbours that are used one after the other share the processor's cache and its prefetching.
 pub(crate) fn rotate(blocks: &mut [Slot]) {
     if let Some(first) = blocks.first() {
