@@ -23,9 +23,6 @@ use crate::{callgrind, child, foreign, report, summary};
 /// What a row is taken to last before it was first run, in milliseconds.
 const FIRST_GUESS: u64 = 4000;
 
-/// Below, in bytes, what a workload touches is what the kernel keeps at hand.
-const TOUCHED_FROM: u64 = 16 << 20;
-
 /// More rounds than this make no median any better.
 const MOST_ROUNDS: usize = 45;
 
@@ -258,8 +255,8 @@ impl Session<'_> {
             let elapsed = self.start.elapsed().as_millis() as u64;
             self.bar.set_length((elapsed + left).max(budget.as_millis() as u64));
             self.bar.set_position(elapsed);
-            let peak = self.peaks.get(name).copied().unwrap_or(0);
-            if row.is_timed() && peak > TOUCHED_FROM {
+            if row.is_timed() {
+                let peak = self.peaks.get(name).copied().unwrap_or(0);
                 touch_memory(peak + peak / 4);
             }
             let outcomes: Vec<anyhow::Result<Record>> = std::thread::scope(|scope| {
