@@ -9,8 +9,9 @@ use static_assertions::const_assert;
 pub(crate) const HARDENED: bool = cfg!(feature = "hardened");
 
 /// Blocks at a slab's beginning that are never handed out when hardened, so that each block has one before it that
-/// belongs to its slab: what lies in front of a block is checked there.
-pub(crate) const SLAB_LEAD: usize = if HARDENED { 1 } else { 0 };
+/// belongs to its slab: what lies in front of a block is checked there. Under valgrind, too, which would take the slab's own
+/// pointer to it for a program's and report no leak.
+pub(crate) const SLAB_LEAD: usize = if HARDENED || cfg!(feature = "valgrind") { 1 } else { 0 };
 
 /// Granules behind a segment's header that are never committed when hardened: a write up to a mebibyte before a block
 /// in a small heap faults instead of changing the header.

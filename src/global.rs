@@ -6,9 +6,15 @@ use core::time::Duration;
 
 use allocator_api2::alloc::{AllocError, Allocator};
 
-use crate::config::{HugePages, Options};
+use crate::config::{HARDENED, HugePages, Options};
 use crate::heap::{self, Cache};
 use crate::vm::sanitizer;
+
+/// Whether a sanitizer is told of blocks. Not when hardened: that writes around them and reads what was freed.
+const WATCHED: bool = sanitizer::IS_ON && !HARDENED;
+
+/// Bytes behind each block that nobody may touch.
+const REDZONE: usize = if WATCHED { 16 } else { 0 };
 
 std::thread_local! {
     // Constant and without a destructor: an access is one instruction, at any point of a thread's life.
@@ -127,22 +133,28 @@ pub fn trim() -> usize {
 unsafe impl GlobalAlloc for Arenite {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if WATCHED {
+            // SAFETY: passed on to the caller.
+            return unsafe { self.alloc_watched(layout) };
+        }
         // SAFETY: the caller's layout has a size above zero.
-        let block = unsafe { cache().alloc(&self.options, layout.size(), layout.align()) };
-        note_out(block, layout);
-        block
+        unsafe { cache().alloc(&self.options, layout.size(), layout.align()) }
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        note_back(block, layout);
+        // What a sanitizer watches has a redzone behind it.
+        let size = layout.size() + REDZONE;
+        if WATCHED {
+            sanitizer::take_back(block, heap::usable_size_of_layout(size, layout.align()));
+        }
         // SAFETY: the caller's block came from here with this layout, so it is not null either.
-        unsafe { cache().free(&self.options, NonNull::new_unchecked(block), layout.size(), layout.align()) };
+        unsafe { cache().free(&self.options, NonNull::new_unchecked(block), size, layout.align()) };
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if sanitizer::IS_ON {
+        if WATCHED {
             // SAFETY: passed on to the caller; the block is at least as long as its layout.
             return unsafe {
                 let block = self.alloc(layout);
@@ -158,7 +170,7 @@ unsafe impl GlobalAlloc for Arenite {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        if sanitizer::IS_ON {
+        if WATCHED {
             // Always elsewhere, so that a stale pointer is seen.
             // SAFETY: the new size is valid with the alignment; the new block is another one, and both hold the smaller
             // size.
@@ -180,6 +192,23 @@ unsafe impl GlobalAlloc for Arenite {
 }
 
 impl Arenite {
+    /// A block that a sanitizer watches, with a redzone behind it.
+    ///
+    /// # Safety
+    /// As for [`GlobalAlloc::alloc`].
+    unsafe fn alloc_watched(&self, layout: Layout) -> *mut u8 {
+        let (size, align) = (layout.size() + REDZONE, layout.align());
+        if Layout::from_size_align(size, align).is_err() {
+            return ptr::null_mut();
+        }
+        // SAFETY: the size is above zero, and one that goes with the alignment.
+        let block = unsafe { cache().alloc(&self.options, size, align) };
+        if !block.is_null() {
+            sanitizer::give_out(block, layout.size(), heap::usable_size_of_layout(size, align));
+        }
+        block
+    }
+
     fn allocate_with(
         &self,
         layout: Layout,
@@ -189,8 +218,7 @@ impl Arenite {
             return Ok(NonNull::slice_from_raw_parts(dangling(layout), 0));
         }
         let block = NonNull::new(alloc(layout)).ok_or(AllocError)?;
-        let usable = heap::usable_size_of_layout(layout.size(), layout.align());
-        sanitizer::unpoison(block.as_ptr(), usable);
+        let usable = usable_size(layout.size(), layout.align());
         Ok(NonNull::slice_from_raw_parts(block, usable))
     }
 
@@ -228,7 +256,7 @@ unsafe impl Allocator for Arenite {
     #[inline]
     fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, AllocError> {
         // The whole of what is handed out reads as zero, so the whole is asked for: it takes the same route.
-        let usable = heap::usable_size_of_layout(layout.size().max(1), layout.align());
+        let usable = usable_size(layout.size().max(1), layout.align());
         self.allocate_with(layout, |layout| match Layout::from_size_align(usable, layout.align()) {
             // SAFETY: the size is not zero.
             Ok(whole) => unsafe { self.alloc_zeroed(whole) },
@@ -275,21 +303,9 @@ unsafe impl Allocator for Arenite {
     }
 }
 
-/// AddressSanitizer: of a block that is out, only the bytes that were asked for may be touched.
-#[inline(always)]
-fn note_out(block: *mut u8, layout: Layout) {
-    if sanitizer::IS_ON && !block.is_null() {
-        sanitizer::poison(block, heap::usable_size_of_layout(layout.size(), layout.align()));
-        sanitizer::unpoison(block, layout.size());
-    }
-}
-
-/// AddressSanitizer: of a block that is free, nothing may be.
-#[inline(always)]
-fn note_back(block: *mut u8, layout: Layout) {
-    if sanitizer::IS_ON {
-        sanitizer::poison(block, heap::usable_size_of_layout(layout.size(), layout.align()));
-    }
+/// The bytes that an [`Allocator`] says its block has. Under a sanitizer those that were asked for, and no more.
+fn usable_size(size: usize, align: usize) -> usize {
+    if WATCHED { size } else { heap::usable_size_of_layout(size, align) }
 }
 
 /// An address for blocks of no bytes.

@@ -7,16 +7,10 @@ mod support;
 use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use support::process::{alone, in_time};
+use support::process::{BareThread, alone, in_time};
 use support::{Block, MIB, layout};
 
 unsafe extern "C-unwind" {
-    fn pthread_create(
-        thread: *mut libc::pthread_t,
-        attributes: *const libc::pthread_attr_t,
-        start: extern "C-unwind" fn(*mut c_void) -> *mut c_void,
-        argument: *mut c_void,
-    ) -> c_int;
     fn pthread_cancel(thread: libc::pthread_t) -> c_int;
     fn pthread_testcancel();
 }
@@ -38,15 +32,10 @@ extern "C-unwind" fn allocate(_: *mut c_void) -> *mut c_void {
 fn a_thread_that_is_being_cancelled_allocates_first() {
     alone("a_thread_that_is_being_cancelled_allocates_first", || {
         in_time(20, "the heap", || {
-            // SAFETY: the thread is waited for; its function needs no argument.
-            unsafe {
-                let mut thread = std::mem::zeroed();
-                assert_eq!(pthread_create(&raw mut thread, ptr::null(), allocate, ptr::null_mut()), 0);
-                let mut result = ptr::null_mut();
-                assert_eq!(libc::pthread_join(thread, &raw mut result), 0);
-                // `PTHREAD_CANCELED`.
-                assert_eq!(result.addr(), usize::MAX);
-            }
+            // SAFETY: the function does not look at its argument.
+            let thread = unsafe { BareThread::start(allocate, ptr::null_mut()) };
+            // `PTHREAD_CANCELED`.
+            assert_eq!(thread.join().addr(), usize::MAX);
             Block::alloc(layout(100, 8)).unwrap().free();
             assert_eq!(arenite::stats().in_use, 0);
         });

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use std::{fs, ptr, thread};
 
-use support::process::{self, alone, fork, in_bare_thread, in_time};
+use support::process::{self, BareThread, alone, fork, in_bare_thread, in_time};
 use support::program::{Program, World, random_op};
 use support::{Block, KIB, MIB, Random, layout};
 
@@ -167,30 +167,9 @@ fn a_handler_that_does_not_allocate_interrupts_everything() {
     });
 }
 
-// The C library unwinds a thread that ends this way; the standard declarations say that nothing unwinds.
 unsafe extern "C-unwind" {
-    fn pthread_create(
-        thread: *mut libc::pthread_t,
-        attributes: *const libc::pthread_attr_t,
-        start: extern "C-unwind" fn(*mut c_void) -> *mut c_void,
-        argument: *mut c_void,
-    ) -> c_int;
     fn pthread_exit(value: *mut c_void) -> !;
-    fn pthread_cancel(thread: libc::pthread_t) -> c_int;
     fn pause() -> c_int;
-}
-
-/// Runs a thread that never returns.
-fn end_inside_of_c(start: extern "C-unwind" fn(*mut c_void) -> *mut c_void, cancel: bool) {
-    // SAFETY: the thread is waited for; its function needs no argument.
-    unsafe {
-        let mut thread = std::mem::zeroed();
-        assert_eq!(pthread_create(&raw mut thread, ptr::null(), start, ptr::null_mut()), 0);
-        if cancel {
-            assert_eq!(pthread_cancel(thread), 0);
-        }
-        assert_eq!(libc::pthread_join(thread, ptr::null_mut()), 0);
-    }
 }
 
 fn fill_the_cache() {
@@ -220,8 +199,13 @@ fn threads_that_end_by_pthread_exit_or_are_cancelled() {
         arenite::trim();
         let before = arenite::stats();
         for _ in 0..100 {
-            end_inside_of_c(exits, false);
-            end_inside_of_c(sleeps, true);
+            // SAFETY: neither looks at its argument.
+            let (exits, sleeps) = unsafe {
+                (BareThread::start(exits, ptr::null_mut()), BareThread::start(sleeps, ptr::null_mut()))
+            };
+            exits.join();
+            sleeps.cancel();
+            sleeps.join();
         }
         arenite::trim();
         let after = arenite::stats();

@@ -43,13 +43,3 @@ pub(crate) unsafe extern "C" fn __memcpy_chk(
     // SAFETY: passed on to the caller.
     unsafe { memcpy(to, from, len) }
 }
-
-/// C++'s `operator delete` with the size of what is deleted.
-///
-/// # Safety
-/// As for `free_sized`; but where the size is none, one byte was asked for.
-#[unsafe(no_mangle)]
-pub(crate) unsafe extern "C" fn _ZdlPvm(block: *mut c_void, size: usize) {
-    // SAFETY: passed on to the caller.
-    unsafe { crate::free_sized(block, size.max(1)) };
-}

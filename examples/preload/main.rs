@@ -5,7 +5,8 @@
 //! LD_PRELOAD=target/release/examples/libpreload.so program
 //! ```
 //!
-//! With `--features hardened` misuse ends the program with one line; then `copies.rs` looks at what is copied, too.
+//! With `--features hardened` misuse ends the program with one line; then `copies.rs` looks at what is copied, and
+//! `sized_delete.rs` at the sizes that C++ names.
 //!
 //! Every name under which glibc hands out or takes back a block is here, or a block of one allocator would reach the
 //! other's `free`: `tests/programs/capi.c` holds the list. C++ needs no more: `operator new` and `delete` of libstdc++
@@ -19,6 +20,8 @@
 mod copies;
 #[cfg(arenite_lock_counts)]
 mod lock_counts;
+#[cfg(feature = "hardened")]
+mod sized_delete;
 
 use core::arch::{asm, global_asm};
 use core::ffi::{c_int, c_void};

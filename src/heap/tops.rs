@@ -4,6 +4,7 @@
 use crate::base::align;
 use crate::heap::magazine::{MAGAZINE_SIZE, Slot};
 use crate::heap::size_class::{LINEAR_MAX, SizeClass};
+use crate::vm::sanitizer;
 
 /// How many words.
 pub(super) const TOPS: usize = SizeClass::SMALL + 1;
@@ -68,6 +69,7 @@ unsafe fn pop_at<const STEP: usize, const FIRST: usize>(tops: impl Tops, steps: 
         let block = *top.sub(1);
         if !block.is_null() {
             tops.advance::<STEP, FIRST, { -(WORD as isize) }>(steps, top);
+            sanitizer::forget(top.sub(1));
         }
         block
     }

@@ -50,6 +50,13 @@ impl ExitKey {
     }
 }
 
+/// A number that no other thread of the process has while this one runs. In the child of a fork, the thread that forked
+/// keeps its own.
+pub(crate) fn this_thread() -> usize {
+    // SAFETY: always allowed.
+    unsafe { libc::pthread_self() as usize }
+}
+
 /// Has the three called around every `fork` of this process. The C library may allocate for this.
 #[cfg_attr(arenite_faults, track_caller)]
 pub(crate) fn at_fork(

@@ -203,6 +203,12 @@ pub(crate) fn abort() -> ! {
     unsafe { libc::abort() }
 }
 
+/// The number of this process, which is above zero.
+pub(crate) fn process_id() -> u32 {
+    // SAFETY: always allowed.
+    unsafe { libc::getpid() }.cast_unsigned()
+}
+
 /// An environment variable, without allocating. To be called before the process can have changed its environment much.
 pub(crate) fn variable(name: &CStr) -> Option<&'static [u8]> {
     // SAFETY: the name is a C string, and so is the value, which is read at once.

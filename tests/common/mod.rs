@@ -1,12 +1,16 @@
 //! What the tests of the mapping layer share: files, children, and what the kernel says about an address.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
-use std::process::Command;
 
 use arenite::vm::{MapError, Mapping, page_size};
+
+#[path = "../support/child.rs"]
+mod child;
+
+pub(crate) use child::{alone, this_binary};
 
 /// A file without a name that holds `contents`.
 pub(crate) fn file_of(contents: &[u8]) -> File {
@@ -72,36 +76,6 @@ pub(crate) fn failed_with<T>(result: io::Result<T>, errno: i32) -> String {
 pub(crate) fn says(text: &str, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "{text:?} does not say {part:?}");
-    }
-}
-
-/// Runs `body` in a process where no other test maps anything: this test once more, by itself.
-pub(crate) fn alone(test: &str, body: impl FnOnce()) {
-    const KEY: &str = "ARENITE_TEST_ALONE";
-    if std::env::var_os(KEY).is_some_and(|name| name == test) {
-        return body();
-    }
-    let output = this_binary()
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(KEY, test)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    eprint!("{}", String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{text}");
-    assert!(text.contains("1 passed"), "{test} is no test's name:\n{text}");
-}
-
-/// This test binary once more, by the program in `ARENITE_TEST_RUNNER` if there is one: an emulator.
-pub(crate) fn this_binary() -> Command {
-    let binary = std::env::current_exe().unwrap();
-    match std::env::var_os("ARENITE_TEST_RUNNER") {
-        None => Command::new(binary),
-        Some(runner) => {
-            let mut command = Command::new(runner);
-            command.arg(binary);
-            command
-        }
     }
 }
 

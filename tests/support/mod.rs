@@ -2,11 +2,13 @@
 //!
 //! - [`block`]: one block with known contents, the only place that calls the allocator.
 //! - [`program`]: one op program with a shadow model; property, stress and fork tests run the same one.
-//! - [`process`]: tests in a process of their own, forks, and what the kernel knows about a process. Every wait ends.
+//! - [`child`]: tests in a process of their own.
+//! - [`process`]: forks, bare threads, and what the kernel knows about a process. Every wait ends.
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
 
 pub(crate) mod block;
+pub(crate) mod child;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod random;

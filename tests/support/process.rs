@@ -1,119 +1,19 @@
-//! Tests in a process of their own, forks, and what the kernel knows about a process. Every wait ends.
+//! Forks, bare threads, and what the kernel knows about a process. Every wait ends.
 
+use std::ffi::{c_int, c_void};
 use std::fmt::Write as _;
-use std::fs;
-use std::io::{Read, Write as _};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, ExitStatus, Stdio};
+use std::io::Write as _;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fs, ptr, thread};
 
-const CHILD: &str = "ARENITE_TEST_CHILD";
-/// For a child: it is killed after this, and the test fails.
-const TIMEOUT: Duration = Duration::from_secs(90);
-/// The same for a forked child, which does less.
+pub(crate) use super::child::{Output, alone, in_child, output_in_time, this_binary};
+
+/// For a forked child: it is killed after this, and the test fails.
 const TIME_OF_A_FORK: Duration = Duration::from_secs(30);
-
-pub(crate) struct Output {
-    pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
-}
-
-/// Runs `body` in a process of its own, made by running this test binary again for the test `name` alone; `set_up` may
-/// change the environment or the limits. Returns in the first process only.
-pub(crate) fn in_child(name: &str, set_up: impl FnOnce(&mut Command), body: impl FnOnce()) -> Output {
-    if std::env::var_os(CHILD).is_some_and(|child| child == name) {
-        body();
-        std::process::exit(0);
-    }
-    let mut command = this_binary();
-    command.args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"]);
-    for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("ARENITE_") {
-            command.env_remove(variable);
-        }
-    }
-    command.env(CHILD, name);
-    set_up(&mut command);
-    let output = output_in_time(&mut command);
-    // A name that is no test's runs none, and exits well.
-    assert!(output.stdout.contains("running 1 test"), "{name} did not run: {}", output.stdout);
-    output
-}
-
-/// This test binary once more, by the program in `ARENITE_TEST_RUNNER` if there is one: an emulator.
-pub(crate) fn this_binary() -> Command {
-    let binary = std::env::current_exe().unwrap();
-    match std::env::var_os("ARENITE_TEST_RUNNER") {
-        None => Command::new(binary),
-        Some(runner) => {
-            let mut command = Command::new(runner);
-            command.arg(binary);
-            command
-        }
-    }
-}
-
-/// The same for a body that must succeed.
-pub(crate) fn alone(name: &str, body: impl FnOnce()) {
-    let output = in_child(name, |_| {}, body);
-    output.assert_success();
-    print!("{}", output.stdout);
-}
-
-pub(crate) fn output_in_time(command: &mut Command) -> Output {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let stdout = read_all(child.stdout.take().unwrap());
-    let stderr = read_all(child.stderr.take().unwrap());
-    let deadline = Instant::now() + TIMEOUT;
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break Some(status);
-        }
-        if Instant::now() > deadline {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            break None;
-        }
-        thread::sleep(Duration::from_millis(5));
-    };
-    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
-    let status = status.unwrap_or_else(|| panic!("no end after {TIMEOUT:?}\n{stdout}\n{stderr}"));
-    Output { status, stdout, stderr }
-}
-
-fn read_all(mut from: impl Read + Send + 'static) -> thread::JoinHandle<String> {
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        from.read_to_end(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
-}
-
-impl Output {
-    #[track_caller]
-    pub(crate) fn assert_success(&self) {
-        assert!(self.status.success(), "{}\n{}\n{}", self.status, self.stdout, self.stderr);
-    }
-
-    /// The lines on standard error that begin as the heap's do.
-    pub(crate) fn complaints(&self) -> Vec<&str> {
-        self.stderr.lines().filter(|line| line.starts_with("arenite:")).collect()
-    }
-
-    /// The process was ended by `abort`, with one line of the heap's that has `words` in it.
-    #[track_caller]
-    pub(crate) fn assert_aborted(&self, words: &str) {
-        let all = format!("{}\n{}\n{}", self.status, self.stdout, self.stderr);
-        assert_eq!(self.status.signal(), Some(libc::SIGABRT), "{all}");
-        assert_eq!(self.complaints().len(), 1, "{all}");
-        assert!(self.complaints()[0].contains(words), "no {words:?} in {all}");
-    }
-}
 
 /// Limits a command's resource, as `ulimit` does.
 pub(crate) fn limit(command: &mut Command, resource: libc::__rlimit_resource_t, bytes: usize) {
@@ -190,27 +90,69 @@ impl std::fmt::Write for Unlocked {
     }
 }
 
-/// Runs `body` in a thread that the standard library knows nothing of, and waits for it: in a forked child its own locks
-/// may be held by threads that are not there.
-pub(crate) fn in_bare_thread(body: impl FnOnce() + Send) {
-    extern "C" fn start<F: FnOnce()>(body: *mut libc::c_void) -> *mut libc::c_void {
-        // SAFETY: the caller below passes the place of a body, and waits.
+// The C library unwinds a thread that is cancelled or calls `pthread_exit`; the standard declarations say that nothing
+// unwinds.
+unsafe extern "C-unwind" {
+    fn pthread_create(
+        thread: *mut libc::pthread_t,
+        attributes: *const libc::pthread_attr_t,
+        start: Start,
+        argument: *mut c_void,
+    ) -> c_int;
+}
+
+/// What a bare thread runs.
+pub(crate) type Start = extern "C-unwind" fn(*mut c_void) -> *mut c_void;
+
+/// A thread that the standard library knows nothing of, and that may end in any way. In a forked child the library's own
+/// locks may be held by threads that are not there.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct BareThread(libc::pthread_t);
+
+impl BareThread {
+    /// # Safety
+    /// `start` may be called with `argument` in another thread, until [`BareThread::join`] returns.
+    pub(crate) unsafe fn start(start: Start, argument: *mut c_void) -> BareThread {
+        // SAFETY: the number is written by the call; the rest is passed on to the caller.
+        unsafe {
+            let mut thread = std::mem::zeroed();
+            assert_eq!(pthread_create(&raw mut thread, ptr::null(), start, argument), 0);
+            BareThread(thread)
+        }
+    }
+
+    pub(crate) fn cancel(&self) {
+        // SAFETY: the thread was not waited for.
+        assert_eq!(unsafe { libc::pthread_cancel(self.0) }, 0);
+    }
+
+    /// What it returned, or `PTHREAD_CANCELED`.
+    pub(crate) fn join(self) -> *mut c_void {
+        let mut result = ptr::null_mut();
+        // SAFETY: the thread was not waited for.
+        assert_eq!(unsafe { libc::pthread_join(self.0, &raw mut result) }, 0);
+        result
+    }
+}
+
+/// Runs the bodies at once, each in a bare thread, and waits for all. Allocates nothing.
+pub(crate) fn in_bare_threads<const N: usize, F: FnOnce() + Send>(bodies: [F; N]) {
+    extern "C-unwind" fn start<F: FnOnce()>(body: *mut c_void) -> *mut c_void {
+        // SAFETY: the caller below passes the place of a body to each thread, and waits.
         let body = unsafe { (*body.cast::<Option<F>>()).take() };
         body.expect("one start")();
-        std::ptr::null_mut()
+        ptr::null_mut()
     }
-    fn start_of<F: FnOnce()>(_: &Option<F>) -> extern "C" fn(*mut libc::c_void) -> *mut libc::c_void {
-        start::<F>
-    }
-    let mut body = Some(body);
-    let start = start_of(&body);
-    // SAFETY: the thread is waited for, so the body outlives it; each struct is initialised by the call that takes it.
-    unsafe {
-        let mut thread = std::mem::zeroed();
-        let place = (&raw mut body).cast();
-        assert_eq!(libc::pthread_create(&raw mut thread, std::ptr::null(), start, place), 0);
-        assert_eq!(libc::pthread_join(thread, std::ptr::null_mut()), 0);
-    }
+    let mut bodies = bodies.map(Some);
+    // SAFETY: the threads are waited for, so the bodies outlive them.
+    let threads =
+        bodies.each_mut().map(|body| unsafe { BareThread::start(start::<F>, ptr::from_mut(body).cast()) });
+    threads.into_iter().for_each(|thread| _ = thread.join());
+}
+
+pub(crate) fn in_bare_thread(body: impl FnOnce() + Send) {
+    in_bare_threads([body]);
 }
 
 impl Fork {
