@@ -17,6 +17,9 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("arenite needs a 64-bit address space: it reserves gigabytes and uses little of them");
 
+#[cfg(not(target_endian = "little"))]
+compile_error!("arenite has been run on little-endian machines only");
+
 #[cfg(not(unix))]
 compile_error!("arenite needs mmap: it supports Linux, and by construction macOS and the BSDs");
 
