@@ -7,6 +7,7 @@ use std::thread;
 
 use arenite::{ClassStats, Stats, stats};
 
+use support::child;
 use support::process::{alone, resident};
 use support::{Block, HARDENED, KIB, MIB, Random, layout};
 
@@ -131,7 +132,7 @@ fn the_figures_follow_what_happens() {
         assert_eq!(stats().purged - two.purged, bytes as u64);
         assert!(bytes >= 11 * MIB, "{bytes}");
         // An emulator's own memory counts as the process's, and grows with what it translates.
-        let is_emulated = std::env::var_os("ARENITE_TEST_RUNNER").is_some();
+        let is_emulated = std::env::var_os(child::RUNNER).is_some();
         assert!(is_emulated || before - resident() > 10 * MIB, "{before} and {} are resident", resident());
     });
 }

@@ -6,6 +6,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// The environment variable that names an emulator, where tests are for another machine than this one.
+pub(crate) const RUNNER: &str = "ARENITE_TEST_RUNNER";
+
 const CHILD: &str = "ARENITE_TEST_CHILD";
 /// For a child: it is killed after this, and the test fails.
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -26,7 +29,7 @@ pub(crate) fn in_child(name: &str, set_up: impl FnOnce(&mut Command), body: impl
     let mut command = this_binary();
     command.args([name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"]);
     for (variable, _) in std::env::vars_os() {
-        if variable.to_string_lossy().starts_with("ARENITE_") {
+        if variable != RUNNER && variable.to_string_lossy().starts_with("ARENITE_") {
             command.env_remove(variable);
         }
     }
@@ -38,10 +41,10 @@ pub(crate) fn in_child(name: &str, set_up: impl FnOnce(&mut Command), body: impl
     output
 }
 
-/// This test binary once more, by the program in `ARENITE_TEST_RUNNER` if there is one: an emulator.
+/// This test binary once more, by the program that [`RUNNER`] names if it does: an emulator.
 pub(crate) fn this_binary() -> Command {
     let binary = std::env::current_exe().unwrap();
-    match std::env::var_os("ARENITE_TEST_RUNNER") {
+    match std::env::var_os(RUNNER) {
         None => Command::new(binary),
         Some(runner) => {
             let mut command = Command::new(runner);
