@@ -8,7 +8,8 @@ use support::{Block, GIB, HARDENED, KIB, MIB, Random, layout};
 
 use std::process::Command;
 use std::ptr;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The mappings of a block: its guard is one.
 const MAPPINGS: usize = if HARDENED { 2 } else { 1 };
@@ -74,6 +75,31 @@ fn aligned_blocks_keep_their_alignment_when_they_grow() {
         }
         block.free();
     }
+}
+
+/// Would catch a block that is taken for none of the heap's because another, which moved away to grow, lay there before:
+/// what says so of the old place must be gone before the place is free.
+#[test]
+fn a_place_that_a_growing_block_leaves_is_free_for_others() {
+    let until = Instant::now() + Duration::from_secs(2);
+    let is_over = || Instant::now() > until;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over() {
+                let block = Block::alloc(layout(9 * MIB, 8)).unwrap();
+                block.realloc(60 * MIB).unwrap().free();
+            }
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over() {
+                    let blocks = [9 * MIB; 3].map(|size| Block::alloc(layout(size, 8)).unwrap());
+                    blocks.into_iter().for_each(Block::free);
+                    arenite::trim();
+                }
+            });
+        }
+    });
 }
 
 /// Would catch address space or mappings that are lost with each block, or kept without bound: of thousands of huge

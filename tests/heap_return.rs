@@ -181,9 +181,10 @@ fn small_blocks_stay_for_half_the_delay() {
     const NAME: &str = "small_blocks_stay_for_half_the_delay";
     let set_up = |command: &mut Command| _ = command.env("ARENITE_PURGE_DELAY_MS", "4000");
     in_child(NAME, set_up, || {
-        let blocks = burst(16 * MIB, |random| random.between(900, 1000));
+        // Together enough for a purger, and less than lets a round come early.
+        let blocks = burst(10 * MIB, |random| random.between(900, 1000));
         // Starts the clock of the first round.
-        free_all(burst(9 * MIB, |_| 100 * KIB));
+        free_all(burst(2 * MIB, |_| 100 * KIB));
         let start = Instant::now();
         thread::sleep(Duration::from_millis(1500));
         let full = resident();

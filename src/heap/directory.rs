@@ -42,7 +42,8 @@ pub(crate) fn add(header: *mut u8) {
     let (word, bit) = place(header.addr() + 1);
     invariant!(word < WORDS);
     if let Some(word) = HEADERS.get(word) {
-        word.fetch_or(1 << bit, Ordering::Relaxed);
+        let before = word.fetch_or(1 << bit, Ordering::Relaxed);
+        invariant!(before >> bit & 1 == 0);
     }
 }
 
@@ -50,7 +51,8 @@ pub(crate) fn add(header: *mut u8) {
 pub(crate) fn remove(header: *mut u8) {
     let (word, bit) = place(header.addr() + 1);
     if let Some(word) = HEADERS.get(word) {
-        word.fetch_and(!(1 << bit), Ordering::Relaxed);
+        let before = word.fetch_and(!(1 << bit), Ordering::Relaxed);
+        invariant!(before >> bit & 1 == 1);
     }
 }
 

@@ -410,32 +410,48 @@ unsafe fn enlarge(header: NonNull<Header>, len: usize) -> Option<NonNull<Header>
         Err(_) => {}
     }
     let target = sys::reserve_aligned(want, SEGMENT).ok()?;
+    // Once the pages have moved the place is anybody's.
+    directory::remove(from);
     // SAFETY: source and target are whole mappings of the caller's and of this function's.
     unsafe {
-        if is_scarce() {
-            // The new part is committed first: then the move asks for nothing more, and no limit can refuse it.
-            if sys::commit(target.as_ptr().add(old), want - old).is_err() {
-                release(target.as_ptr(), want);
-                return None;
-            }
-            if platform::move_pages(from, old, target, old).is_err() {
-                release(target.as_ptr().add(old), want - old);
-                return None;
-            }
-        } else {
-            // One call, so that it stays one mapping to the kernel.
-            platform::move_pages(from, old, target, want).ok()?;
+        if !move_to(from, old, target, want) {
+            directory::add(from);
+            return None;
         }
         if before > 0 {
             release(start, before);
         }
-        directory::remove(from);
         directory::add(target.as_ptr());
         let moved = target.cast::<Header>();
         (*moved.as_ptr()).start = target.as_ptr();
         (*moved.as_ptr()).mapped = want;
         remap_counts(mapped, want);
         Some(moved)
+    }
+}
+
+/// Moves the `old` bytes at `from` to `target`, which becomes `want` bytes long. False, and only `target` is gone, when that
+/// cannot be done.
+///
+/// # Safety
+/// Both are whole mappings of the caller's, and `target` is reserved for `want` bytes.
+unsafe fn move_to(from: *mut u8, old: usize, target: NonNull<u8>, want: usize) -> bool {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        if !is_scarce() {
+            // One call, so that it stays one mapping to the kernel.
+            return platform::move_pages(from, old, target, want).is_ok();
+        }
+        // The new part is committed first: then the move asks for nothing more, and no limit can refuse it.
+        if sys::commit(target.as_ptr().add(old), want - old).is_err() {
+            release(target.as_ptr(), want);
+            return false;
+        }
+        let is_moved = platform::move_pages(from, old, target, old).is_ok();
+        if !is_moved {
+            release(target.as_ptr().add(old), want - old);
+        }
+        is_moved
     }
 }
 
