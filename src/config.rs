@@ -90,9 +90,9 @@ pub(crate) const HUGE_PAGE: usize = 2 << 20;
 /// From which size on a block that grows is made of huge pages, in bytes: the last one may be touched in part only.
 pub(crate) const HUGE_PAGES_FROM: usize = 16 * HUGE_PAGE;
 
-/// So many bytes of the heap are made of small pages first, and a segment more for each further group of processors, which
-/// has slabs of its own that it has only begun: a program that needs no more has what it touches resident.
-pub(crate) const FIRST_SMALL_PAGES: usize = 4 * HUGE_PAGE;
+/// From how many bytes on what will be filled, further slabs of a class and middle blocks, has segments of its own, made of
+/// huge pages. First slabs lie elsewhere, as most of them are never filled.
+pub(crate) const DENSE_FROM: usize = HUGE_PAGE;
 
 /// What a depot may hold of one class, in bytes, before exchanges show that more is of use, and at the most.
 pub(crate) const DEPOT_BYTES_MIN: usize = 32 << 10;
@@ -133,9 +133,8 @@ pub enum HugePages {
     /// Leave it to the system's own policy.
     System = 0,
     /// Ask for them where memory is used densely, and much of it: in blocks that `realloc` brings to 32 MiB and more,
-    /// because what grows was full, and in the heap beyond its first 8 MiB (and 32 for each further eight processors); in
-    /// each 32 MiB of it for as long as nothing of them was given back. Programs were an eighth to a fifth faster for it,
-    /// and had up to a ninth more resident.
+    /// because what grows was full, and in the heap for what will be filled, once that is 2 MiB: all but the first 64 KiB or
+    /// so of each size. In each 32 MiB for as long as nothing of them was given back.
     Large = 1,
     /// Ask for them everywhere. Small programs grow by up to 2 MiB a segment, and what was given back may come again.
     Always = 2,

@@ -3,17 +3,24 @@
 
 mod support;
 
-use support::process::{alone, minor_faults, resident, resident_in};
+use std::process::Command;
+
+use support::process::{alone, in_child, minor_faults, resident, resident_in};
 use support::{Block, KIB, MIB, Random, layout};
 
 fn zeroed(size: usize) -> Block {
     Block::alloc_zeroed(layout(size, 8)).unwrap()
 }
 
+/// What is touched can be counted.
+fn small_pages(command: &mut Command) {
+    command.env("ARENITE_HUGE_PAGES", "system");
+}
+
 /// Would catch memory that is cleared though nobody has written to it: its pages would be resident.
 #[test]
 fn fresh_memory_is_not_cleared() {
-    alone("fresh_memory_is_not_cleared", || {
+    in_child("fresh_memory_is_not_cleared", small_pages, || {
         // Nothing is freed: what comes is fresh.
         let mut all = Vec::new();
         for (size, count) in [(64 * MIB, 2), (9 * MIB, 4), (MIB, 40), (100 * KIB, 100), (32 * KIB, 400)] {
@@ -29,20 +36,23 @@ fn fresh_memory_is_not_cleared() {
         }
         assert!(all.iter().all(Block::is_zero));
         all.into_iter().for_each(Block::free);
-    });
+    })
+    .assert_success();
 }
 
 /// The classes from a page on that are no multiple of pages share pages with their neighbours: what they clear of fresh
 /// memory may be the shared pages, no more.
 #[test]
 fn fresh_memory_of_odd_sizes_is_cleared_at_the_edges_only() {
-    alone("fresh_memory_of_odd_sizes_is_cleared_at_the_edges_only", || {
+    const NAME: &str = "fresh_memory_of_odd_sizes_is_cleared_at_the_edges_only";
+    in_child(NAME, small_pages, || {
         let size = 30 * KIB;
         let blocks: Vec<Block> = (0..64).map(|_| zeroed(size)).collect();
         let resident: usize = blocks.iter().map(|block| resident_in(block.addr(), size)).sum();
         // A block has 7.5 pages, of which one or two are shared.
         assert!(resident <= 64 * 3 * 4 * KIB, "{} KiB of {} KiB", resident / KIB, 64 * 30);
-    });
+    })
+    .assert_success();
 }
 
 /// Would catch a page that is taken for fresh though it was written to: all routes, and every way by which memory is

@@ -40,8 +40,8 @@ static SHELVES: [Padded<Shelf>; MIDDLE] = [const {
     })
 }; MIDDLE];
 
-fn shelf(class: SizeClass) -> (&'static Shelf, &'static [AtomicPtr<u8>]) {
-    let shelf = &SHELVES[class.index() - SizeClass::SMALL];
+/// Whether a shelf of `class` has a place with this number.
+fn has_place(class: SizeClass, place: usize) -> bool {
     let settings = settings();
     let (least, bytes) = if settings.background_purger() {
         (1, MIDDLE_KEPT_BYTES)
@@ -49,13 +49,19 @@ fn shelf(class: SizeClass) -> (&'static Shelf, &'static [AtomicPtr<u8>]) {
         // Nobody ages what lies here: all shelves together hold half of what may be retained.
         (0, settings.retain() / (2 * MIDDLE))
     };
+    let least = if HARDENED { QUARANTINED } else { least };
+    place < least || (place + 1) * class.size() <= bytes
+}
+
+fn shelf(class: SizeClass) -> (&'static Shelf, &'static [AtomicPtr<u8>]) {
+    let shelf = &SHELVES[class.index() - SizeClass::SMALL];
     // Counted, as a division would take half of the time of a free.
-    let places = (1..=MIDDLE_KEPT).take_while(|places| places * class.size() <= bytes).count().max(least);
-    let places = if HARDENED { places.max(QUARANTINED) } else { places };
+    let places = (0..MIDDLE_KEPT).take_while(|&place| has_place(class, place)).count();
     (shelf, &shelf.places[..places])
 }
 
 /// A block of `class` that was freed a moment ago.
+#[inline]
 pub(crate) fn alloc_kept(class: SizeClass) -> Option<NonNull<u8>> {
     take_from(&SHELVES[class.index() - SizeClass::SMALL].places)
 }
@@ -90,12 +96,15 @@ pub(crate) unsafe fn free(class: SizeClass, block: NonNull<u8>) {
 ///
 /// # Safety
 /// As for [`free`].
+#[inline]
 #[must_use]
 pub(crate) unsafe fn keep(class: SizeClass, block: NonNull<u8>) -> bool {
-    let (shelf, places) = shelf(class);
+    let shelf = &SHELVES[class.index() - SizeClass::SMALL];
+    // Most often the first is free, and nothing is counted.
+    let places = shelf.places.iter().enumerate().take_while(|&(place, _)| has_place(class, place));
     // Relaxed look first: a failed exchange would still fetch the line for writing.
     // What was written to the block is seen by who takes it; for the rest of the order see [`work::note`].
-    let is_kept = places.iter().any(|place| {
+    let is_kept = places.map(|(_, place)| place).any(|place| {
         place.load(Ordering::Relaxed).is_null()
             && place
                 .compare_exchange(ptr::null_mut(), block.as_ptr(), Ordering::SeqCst, Ordering::Relaxed)
@@ -193,23 +202,23 @@ impl Shelf {
 }
 
 pub(super) fn take_run(class: SizeClass) -> Option<Run> {
-    let run = granules(class.granules())?;
+    let run = granules(class.granules(), true)?;
     *SEGMENTS.lock().out_of(class) += 1;
     // SAFETY: the run is this function's.
     unsafe { run.set_class(class) };
     Some(run)
 }
 
-/// So many adjacent granules. Before fresh ones are touched all shelves are emptied: what lies on them costs no page
+/// So many adjacent granules, which will be filled if they are `dense`. Before fresh ones are touched all shelves are emptied: what lies on them costs no page
 /// faults, and is of no use to other classes there.
-pub(crate) fn granules(len: usize) -> Option<Run> {
-    let used = SEGMENTS.lock().take_used(len);
+pub(crate) fn granules(len: usize, dense: bool) -> Option<Run> {
+    let used = SEGMENTS.lock().take_used(len, dense);
     used.or_else(|| {
         // What is freed when hardened stays away from its next owner.
         if !HARDENED {
             take_all_home();
         }
-        SEGMENTS.lock().take(len)
+        SEGMENTS.lock().take(len, dense)
     })
 }
 

@@ -178,7 +178,7 @@ impl Cache {
         if rounded <= INLINE_MAX {
             return self.pop(options, SizeClass::of_inline(rounded));
         }
-        self.alloc_large(options, size, align, false)
+        self.alloc_large(options, size, align)
     }
 
     /// The same, and the `size` bytes are zero: pages that the kernel has just cleared are not cleared again.
@@ -193,7 +193,7 @@ impl Cache {
         }
         let rounded = align::up(size, align);
         if rounded > INLINE_MAX {
-            return self.alloc_large(options, size, align, true);
+            return self.alloc_anew(options, size, align, true);
         }
         let block = self.pop(options, SizeClass::of_inline(rounded));
         if !block.is_null() {
@@ -203,8 +203,22 @@ impl Cache {
         block
     }
 
+    /// Calls nothing where a block is at hand, so it needs no frame for that.
     #[inline(never)]
-    fn alloc_large(&self, options: &Options, size: usize, align: usize, zeroed: bool) -> *mut u8 {
+    fn alloc_large(&self, options: &Options, size: usize, align: usize) -> *mut u8 {
+        let at_hand = match route(size, align) {
+            Route::Small(class) => unmark(tops::pop(self, class)).0,
+            Route::Middle(class) => middle::alloc_kept(class),
+            Route::Huge => None,
+        };
+        match at_hand {
+            Some(block) => block.as_ptr(),
+            None => self.alloc_anew(options, size, align, false),
+        }
+    }
+
+    #[inline(never)]
+    fn alloc_anew(&self, options: &Options, size: usize, align: usize, zeroed: bool) -> *mut u8 {
         match route(size, align) {
             Route::Small(class) => {
                 let (Some(block), mark) = unmark(self.pop(options, class)) else { return ptr::null_mut() };
@@ -250,6 +264,8 @@ impl Cache {
         }
     }
 
+    /// Calls nothing where there is a place for the block, so it needs no frame for that.
+    ///
     /// # Safety
     /// As for [`Cache::free`].
     #[inline(never)]
@@ -398,15 +414,24 @@ unsafe fn clear(block: NonNull<u8>, size: usize, mark: usize) {
 
 /// # Safety
 /// As for [`middle::free`].
+#[inline]
 unsafe fn free_middle(class: SizeClass, block: NonNull<u8>) {
     // SAFETY: passed on to the caller.
     let is_kept = unsafe { middle::keep(class, block) };
     if is_kept && work::is_noted() {
         return;
     }
+    // SAFETY: passed on to the caller, whose the block still is if it was not kept.
+    unsafe { free_middle_slowly(class, block, is_kept) };
+}
+
+/// # Safety
+/// As for [`middle::free`] if it was not kept.
+#[inline(never)]
+unsafe fn free_middle_slowly(class: SizeClass, block: NonNull<u8>, is_kept: bool) {
     let _errno = KeepErrno::new();
     if !is_kept {
-        // SAFETY: passed on to the caller, whose the block still is.
+        // SAFETY: passed on to the caller.
         unsafe { middle::free(class, block) };
     }
     purge::note_work();
@@ -414,6 +439,7 @@ unsafe fn free_middle(class: SizeClass, block: NonNull<u8>) {
 
 /// # Safety
 /// As for [`huge::free`].
+#[inline(never)]
 unsafe fn free_huge(block: NonNull<u8>) {
     let _errno = KeepErrno::new();
     // SAFETY: passed on to the caller.

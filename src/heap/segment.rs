@@ -53,6 +53,9 @@ pub(crate) struct Segment {
     /// Whether huge pages were asked for. Written before anything of the segment is handed out, and once more, by
     /// whoever gives the first of its pages back.
     is_huge: AtomicBool,
+    /// Whether they ever were: then pages may be resident that nobody touched. Written before anything of the segment is
+    /// handed out.
+    was_huge: AtomicBool,
     /// What the lock guards.
     pub(super) state: State,
     /// The descriptor of the slab that begins in a granule, and its bitmap: the owner's of the run.
@@ -80,8 +83,12 @@ pub(crate) struct State {
     pub(super) free: Granules,
     /// Free and dirty granules that were so in the purger's last round.
     pub(super) aging: Granules,
+    /// Granules in use of which most may never be touched.
+    pub(super) sparse: Granules,
     /// Granules from the start that are committed.
     pub(super) committed: usize,
+    /// For what will be filled.
+    pub(super) is_dense: bool,
     /// In the list of segments whose longest free run is alike.
     pub(super) next: *mut Segment,
     pub(super) prev: *mut Segment,
@@ -170,15 +177,17 @@ impl Segment {
         unsafe { segment.write_bytes(KIND_HUGE, GRANULES) };
     }
 
-    /// Asks for huge pages from the byte `from` on.
+    /// Asks for huge pages.
     ///
     /// # Safety
-    /// `from` is short of the segment's end. The segment is a new one's, its header committed, and nobody knows of it.
-    pub(super) unsafe fn ask_for_huge_pages(segment: NonNull<Segment>, from: usize) {
+    /// The segment is a new one, its header committed, and nobody knows of it.
+    pub(super) unsafe fn ask_for_huge_pages(segment: NonNull<Segment>) {
         // SAFETY: passed on to the caller.
         unsafe {
-            platform::advise_huge_pages(segment.as_ptr().cast::<u8>().add(from), SEGMENT - from);
-            (&raw const (*segment.as_ptr()).is_huge).as_ref_unchecked().store(true, Ordering::Relaxed);
+            platform::advise_huge_pages(segment.as_ptr().cast(), SEGMENT);
+            for word in [&raw const (*segment.as_ptr()).is_huge, &raw const (*segment.as_ptr()).was_huge] {
+                word.as_ref_unchecked().store(true, Ordering::Relaxed);
+            }
         }
     }
 
@@ -196,6 +205,12 @@ impl Segment {
     pub(super) fn is_huge(segment: NonNull<Segment>) -> bool {
         // SAFETY: segments in the collection are mapped; the word is atomic.
         unsafe { (&raw const (*segment.as_ptr()).is_huge).as_ref_unchecked() }.load(Ordering::Relaxed)
+    }
+
+    /// Whether pages may be resident that nobody touched.
+    pub(super) fn was_huge(segment: NonNull<Segment>) -> bool {
+        // SAFETY: the segment is mapped as long as somebody has pages of it to give back; the word is atomic.
+        unsafe { (&raw const (*segment.as_ptr()).was_huge).as_ref_unchecked() }.load(Ordering::Relaxed)
     }
 
     /// The slab that a block belongs to.

@@ -1,17 +1,15 @@
 //! The collection of segments: runs of granules are taken from it and given back to it.
 //!
 //! Segments stand in lists by the length of their longest free run, so that finding one takes no search, and the
-//! fullest that fit are used first. One lock guards it all. Runs are 64 KiB at least, so it is taken once for dozens to
+//! fullest that fit are used first. What will be filled, once there is some, has segments of its own, made of huge pages:
+//! the first slabs of most classes are never filled, and would make them resident for nothing. One lock guards it all. Runs are 64 KiB at least, so it is taken once for dozens to
 //! thousands of blocks.
 
 use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
-use crate::config::{
-    COMMIT_STEP, FIRST_SMALL_PAGES, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HugePages, SEGMENT,
-};
-use crate::heap::group::Group;
+use crate::config::{COMMIT_STEP, DENSE_FROM, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HugePages, SEGMENT};
 use crate::heap::region::Regions;
 use crate::heap::segment::{Granules, HEADER_GRANULES, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES};
 use crate::heap::settings::settings;
@@ -32,12 +30,15 @@ static RETAINED: AtomicUsize = AtomicUsize::new(0);
 #[derive(Debug)]
 pub(crate) struct Segments {
     regions: Regions,
-    buckets: [*mut Segment; BUCKETS + 1],
+    /// For those that are dense, and for those that are not.
+    buckets: [[*mut Segment; BUCKETS + 1]; 2],
     all: *mut Segment,
     pub(crate) count: usize,
     pub(crate) committed_granules: usize,
     /// Granules in use, the headers' not among them.
     pub(crate) used_granules: usize,
+    /// Those of them of which most may never be touched.
+    sparse_granules: usize,
     /// Pages that are free and may hold data.
     pub(crate) dirty_pages: usize,
     /// Bytes of huge blocks, which count against the memory limit too.
@@ -51,11 +52,12 @@ unsafe impl Send for Segments {}
 
 pub(crate) static SEGMENTS: Lock<Segments> = Lock::new(Segments {
     regions: Regions::new(),
-    buckets: [ptr::null_mut(); BUCKETS + 1],
+    buckets: [[ptr::null_mut(); BUCKETS + 1]; 2],
     all: ptr::null_mut(),
     count: 0,
     committed_granules: 0,
     used_granules: 0,
+    sparse_granules: 0,
     dirty_pages: 0,
     huge_bytes: 0,
     middle_out: [0; SizeClass::COUNT - SizeClass::SMALL],
@@ -76,27 +78,38 @@ impl Segments {
         charged.saturating_add(bytes) <= settings().memory_limit()
     }
 
-    /// Takes `len` adjacent dirty granules, which cost no page faults. None when there are none in the segment that
-    /// [`Segments::take`] would choose.
-    pub(crate) fn take_used(&mut self, len: usize) -> Option<Run> {
-        let segment = self.find(len)?;
-        let run = Run { segment, first: choose_dirty(segment, len)?, len };
-        self.take_run(run).then_some(run)
+    /// Takes `len` adjacent dirty granules, which cost no page faults. None when there are none in the segments that
+    /// [`Segments::take`] would choose. `dense` as there.
+    pub(crate) fn take_used(&mut self, len: usize, dense: bool) -> Option<Run> {
+        let run = [dense, !dense].into_iter().find_map(|dense| {
+            let segment = self.find(len, dense)?;
+            Some(Run { segment, first: choose_dirty(segment, len)?, len })
+        })?;
+        self.take_run(run, dense).then_some(run)
     }
 
-    /// Takes `len` adjacent granules, committed; dirty ones first. None when out of memory or over the limit.
-    pub(crate) fn take(&mut self, len: usize) -> Option<Run> {
-        let segment = match self.find(len) {
-            Some(segment) => segment,
-            None if self.is_within_limit(len * GRANULE) => self.add()?,
-            None => return None,
-        };
+    /// Takes `len` adjacent granules, committed; dirty ones first. `dense`: they will be filled. None when out of memory or
+    /// over the limit.
+    pub(crate) fn take(&mut self, len: usize, dense: bool) -> Option<Run> {
+        let is_apart = dense && self.are_dense_apart();
+        let segment = self
+            .find(len, is_apart)
+            .or_else(|| if self.is_within_limit(len * GRANULE) { self.add(is_apart) } else { None })
+            .or_else(|| self.find(len, !is_apart))?;
         let run = Run { segment, first: choose(segment, len)?, len };
-        self.take_run(run).then_some(run)
+        self.take_run(run, dense).then_some(run)
+    }
+
+    /// Whether what will be filled has segments of its own.
+    fn are_dense_apart(&self) -> bool {
+        // Hardened, guards would split huge pages.
+        settings().huge_pages() == HugePages::Large
+            && !HARDENED
+            && (self.used_granules - self.sparse_granules) * GRANULE >= DENSE_FROM
     }
 
     /// Takes these granules, which are free; false when out of memory or over the limit.
-    fn take_run(&mut self, run: Run) -> bool {
+    fn take_run(&mut self, run: Run, dense: bool) -> bool {
         // Its dirty pages count already.
         if !self.is_within_limit(run.len * GRANULE - run.count_dirty() * page_size())
             || !self.commit(run.segment, run.first + run.len)
@@ -105,7 +118,12 @@ impl Segments {
         }
         self.mark(run, false);
         // SAFETY: the lock makes this the only reference.
-        unsafe { state(run.segment) }.was_empty = false;
+        let state = unsafe { state(run.segment) };
+        state.was_empty = false;
+        if !dense {
+            state.sparse.fill(run.first, run.len, true);
+            self.sparse_granules += run.len;
+        }
         self.relist(run.segment);
         self.check();
         true
@@ -141,7 +159,7 @@ impl Segments {
         let free = unsafe { &state(run.segment).free };
         let is_free = more.first + more.len <= GRANULES
             && (more.first..more.first + more.len).all(|granule| free.get(granule));
-        is_free && self.take_run(more)
+        is_free && self.take_run(more, true)
     }
 
     /// Moves granules between free and in use.
@@ -153,6 +171,10 @@ impl Segments {
         state.aging.fill(run.first, run.len, false);
         if free {
             self.used_granules -= run.len;
+            if state.sparse.get(run.first) {
+                state.sparse.fill(run.first, run.len, false);
+                self.sparse_granules -= run.len;
+            }
             self.dirty_pages += run.count_dirty();
         } else {
             self.used_granules += run.len;
@@ -187,10 +209,12 @@ impl Segments {
     }
 
     fn link(&mut self, segment: NonNull<Segment>, bucket: usize) {
-        let head = self.buckets[bucket];
         // SAFETY: a list's members are valid, and the lock makes these the only references.
         unsafe {
             let state = state(segment);
+            let list = &mut self.buckets[usize::from(state.is_dense)][bucket];
+            let head = *list;
+            *list = segment.as_ptr();
             state.bucket = bucket;
             state.prev = ptr::null_mut();
             state.next = head;
@@ -198,16 +222,15 @@ impl Segments {
                 self::state(head).prev = segment.as_ptr();
             }
         }
-        self.buckets[bucket] = segment.as_ptr();
     }
 
     fn unlink(&mut self, segment: NonNull<Segment>) {
         // SAFETY: a list's members are valid, and the lock makes these the only references.
         unsafe {
-            let State { next, prev, bucket, .. } = *state(segment);
+            let State { next, prev, bucket, is_dense, .. } = *state(segment);
             match NonNull::new(prev) {
                 Some(prev) => state(prev).next = next,
-                None => self.buckets[bucket] = next,
+                None => self.buckets[usize::from(is_dense)][bucket] = next,
             }
             if let Some(next) = NonNull::new(next) {
                 state(next).prev = prev;
@@ -217,11 +240,12 @@ impl Segments {
 
     /// A segment with `len` free granules in a row: of those that surely have them, one with the shortest runs, so
     /// that emptier segments can empty.
-    fn find(&self, len: usize) -> Option<NonNull<Segment>> {
+    fn find(&self, len: usize, dense: bool) -> Option<NonNull<Segment>> {
+        let buckets = &self.buckets[usize::from(dense)];
         let sure = len.next_power_of_two().ilog2() as usize;
         if !len.is_power_of_two() {
             // A few of those that may have them.
-            let mut next = self.buckets[sure - 1];
+            let mut next = buckets[sure - 1];
             for _ in 0..4 {
                 let Some(segment) = NonNull::new(next) else { break };
                 // SAFETY: a list's members are valid, and the lock makes this the only reference.
@@ -232,35 +256,32 @@ impl Segments {
                 next = state.next;
             }
         }
-        (sure..BUCKETS).find_map(|bucket| NonNull::new(self.buckets[bucket]))
+        (sure..BUCKETS).find_map(|bucket| NonNull::new(buckets[bucket]))
     }
 
-    fn add(&mut self) -> Option<NonNull<Segment>> {
+    fn add(&mut self, dense: bool) -> Option<NonNull<Segment>> {
         let base = self.regions.take(settings().reservation())?;
+        let is_huge = dense || settings().huge_pages() == HugePages::Always;
+        // The first huge page is made when the header is touched, of what is committed then. It would be most of what is
+        // resident of many segments that are hardly touched, so there is one. Hardened, there is a gap.
+        let is_whole = is_huge && self.count == 1 && !HARDENED;
+        let first = if is_whole { HUGE_PAGE / GRANULE } else { HEADER_GRANULES };
         // SAFETY: the segment was reserved just now and nobody knows of it.
-        if unsafe { sys::commit(base.as_ptr(), HEADER_GRANULES * GRANULE) }.is_err() {
+        let commit = |granules: &usize| unsafe { sys::commit(base.as_ptr(), granules * GRANULE) }.is_ok();
+        let Some(committed) = [first, HEADER_GRANULES].into_iter().find(commit) else {
             self.regions.keep(base.as_ptr());
             return None;
-        }
-        let segment = base.cast::<Segment>();
-        let huge_from = match settings().huge_pages() {
-            // Each group has slabs that it has only begun. Hardened, guards would split them.
-            HugePages::Large if !HARDENED => {
-                let small = FIRST_SMALL_PAGES + (Group::count() - 1) * SEGMENT;
-                let small = small.saturating_sub(self.count * SEGMENT);
-                Some(small).filter(|&small| small < SEGMENT)
-            }
-            HugePages::System | HugePages::Large => None,
-            HugePages::Always => Some(0),
         };
-        if let Some(from) = huge_from {
+        let segment = base.cast::<Segment>();
+        if is_huge {
             // SAFETY: as above.
-            unsafe { Segment::ask_for_huge_pages(segment, from) };
+            unsafe { Segment::ask_for_huge_pages(segment) };
         }
         // SAFETY: the header is committed zero memory, which is a valid header, and this is the only reference.
         let state = unsafe { state(segment) };
         state.free.fill(LEAD_GRANULES, USABLE_GRANULES, true);
-        state.committed = LEAD_GRANULES;
+        state.committed = committed.max(LEAD_GRANULES);
+        state.is_dense = dense;
         state.next_all = self.all;
         if let Some(head) = NonNull::new(self.all) {
             // SAFETY: the list's members are valid, and the new segment is not among them.
@@ -268,7 +289,7 @@ impl Segments {
         }
         self.all = segment.as_ptr();
         self.count += 1;
-        self.committed_granules += LEAD_GRANULES;
+        self.committed_granules += state.committed;
         self.link(segment, bucket(state));
         directory::add(base.as_ptr());
         window::open(base);
@@ -334,7 +355,7 @@ impl Segments {
         if !cfg!(debug_assertions) || self.count > 8 {
             return;
         }
-        let (mut used, mut dirty, mut committed, mut count) = (0, 0, 0, 0);
+        let (mut used, mut sparse, mut dirty, mut committed, mut count) = (0, 0, 0, 0, 0);
         let (mut next, mut last) = (self.all, ptr::null_mut());
         while let Some(segment) = NonNull::new(next) {
             // SAFETY: the list's members are valid, and the lock makes this the only reference.
@@ -342,6 +363,8 @@ impl Segments {
             invariant!(state.prev_all == last);
             last = segment.as_ptr();
             used += USABLE_GRANULES - state.free.count();
+            sparse += state.sparse.count();
+            invariant!(state.sparse.and(&state.free).is_zero());
             let mut from = 0;
             while let Some((first, len)) = state.free.next_run(from) {
                 dirty += Run { segment, first, len }.count_dirty();
@@ -352,7 +375,7 @@ impl Segments {
             count += 1;
             next = state.next_all;
         }
-        invariant!((used, dirty) == (self.used_granules, self.dirty_pages));
+        invariant!((used, sparse, dirty) == (self.used_granules, self.sparse_granules, self.dirty_pages));
         invariant!((committed, count) == (self.committed_granules, self.count));
     }
 }

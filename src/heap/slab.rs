@@ -180,11 +180,14 @@ impl Slab {
         bits >> (index % 64) & 1 == 1
     }
 
-    /// The pages that hold nothing but free blocks and may hold data.
-    pub(crate) fn purgeable(&self) -> u64 {
-        if self.is_empty() {
-            return self.touched;
-        }
+    /// The pages that hold nothing but free blocks and may hold data. If there are any, those too that nobody touched, where
+    /// these may be resident all the same.
+    pub(crate) fn purgeable(&self, untouched_too: bool) -> u64 {
+        let free = self.free_pages();
+        if untouched_too && free & self.touched != 0 { free } else { free & self.touched }
+    }
+
+    fn free_pages(&self) -> u64 {
         let size = self.class.size();
         let mut busy = 0;
         for word in 0..self.class.slab_blocks().div_ceil(64) {
@@ -198,7 +201,7 @@ impl Slab {
                 busy |= pages_within((word * 64 + first) * size, run * size);
             }
         }
-        self.touched & !busy
+        pages_within(0, self.class.slab_blocks() * size) & !busy
     }
 
     /// Notes that `pages` have been purged.

@@ -58,7 +58,10 @@ pub(crate) struct Counts {
 /// be; returns how many. Zero only when out of memory. Fewer than asked for rather than a second new slab.
 pub(crate) fn take(class: SizeClass, blocks: &mut [Slot]) -> usize {
     let group = Group::current();
-    let taken = slabs(group, class).lock().take(blocks);
+    let mut own = slabs(group, class).lock();
+    let taken = own.take(blocks);
+    let is_first = own.slabs == 0;
+    drop(own);
     if taken > 0 {
         return taken;
     }
@@ -67,7 +70,7 @@ pub(crate) fn take(class: SizeClass, blocks: &mut [Slot]) -> usize {
         return taken;
     }
     // Without the lock: a new slab may cost a system call.
-    let Some(slab) = new_slab(group, class) else {
+    let Some(slab) = new_slab(group, class, is_first) else {
         // Another thread may have freed in the meantime.
         let taken = slabs(group, class).lock().take(blocks);
         return if taken > 0 { taken } else { take_from_others(group, class, 0, blocks) };
@@ -137,11 +140,12 @@ pub(crate) fn purge(group: Group, class: SizeClass, all: bool) -> (usize, bool) 
             unsafe { slabs.active.push_front(slab, Home::Active) };
             continue;
         }
-        let (base, pages, out) = (slab.base, slab.purgeable(), slab.out);
+        let segment = Run::at(slab.base, class.granules()).segment;
+        let (base, pages, out) = (slab.base, slab.purgeable(Segment::was_huge(segment)), slab.out);
         slab.home = Home::Purging;
         drop(slabs);
         if pages != 0 {
-            Segment::keep_pages_small(Run::at(base, class.granules()).segment);
+            Segment::keep_pages_small(segment);
         }
         // SAFETY: the pages hold free blocks only, and nobody takes blocks from a slab that is off the lists.
         let pages = unsafe { slab::purge_pages(base, pages) };
@@ -208,8 +212,9 @@ pub(crate) unsafe fn thaw() {
     Group::all().flat_map(|group| &CLASSES[group.index()]).for_each(|class| unsafe { class.release() });
 }
 
-fn new_slab(group: Group, class: SizeClass) -> Option<&'static mut Slab> {
-    let run = middle::granules(class.granules())?;
+fn new_slab(group: Group, class: SizeClass, is_first: bool) -> Option<&'static mut Slab> {
+    // A class that filled a slab will fill another; most never fill the first.
+    let run = middle::granules(class.granules(), !is_first)?;
     let (slab, bits) = run.slab();
     // SAFETY: the run is this function's, and with it the places for its descriptor and bitmap. Descriptors lie in
     // headers, which stay mapped as long as their slabs live.

@@ -219,11 +219,11 @@ pub(crate) mod segments {
 
     impl Segments {
         /// None, so that every run is looked for on the shelf first.
-        pub(crate) fn take_used(&mut self, _len: usize) -> Option<Run> {
+        pub(crate) fn take_used(&mut self, _len: usize, _dense: bool) -> Option<Run> {
             None
         }
 
-        pub(crate) fn take(&mut self, len: usize) -> Option<Run> {
+        pub(crate) fn take(&mut self, len: usize, _dense: bool) -> Option<Run> {
             Some(Run { base: super::block().as_ptr(), len })
         }
 
