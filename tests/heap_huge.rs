@@ -102,6 +102,52 @@ fn a_place_that_a_growing_block_leaves_is_free_for_others() {
     });
 }
 
+/// Would catch a segment whose slot is its region's again only after it was unmapped: by then a region of another thread
+/// may lie there, and its slot would be marked. The memory is locked, so that unmapping takes its time.
+#[test]
+fn a_place_that_a_segment_leaves_is_free_for_others() {
+    let set_up = |command: &mut Command| {
+        command
+            .env("ARENITE_RESERVATION", "64m")
+            .env("ARENITE_RETAIN", "4g")
+            .env("ARENITE_BACKGROUND_PURGER", "0");
+    };
+    in_child("a_place_that_a_segment_leaves_is_free_for_others", set_up, || {
+        let size = 8 * MIB;
+        let three = move || [size; 3].map(|size| Block::alloc(layout(size, 16)).unwrap());
+        let mut kept = Vec::new();
+        for _ in 0..10 {
+            let blocks = three();
+            // The upper slot stays out.
+            kept.extend(three());
+            let at = blocks[2].addr() / (32 * MIB) * (32 * MIB);
+            for block in &blocks {
+                block.bytes().fill(1);
+                // SAFETY: the block's memory is mapped. Where the limit forbids it, the test is a weaker one.
+                unsafe { libc::mlock(block.bytes().as_ptr().cast(), size) };
+            }
+            blocks.into_iter().for_each(Block::free);
+            let other = thread::spawn(move || {
+                let at = ptr::without_provenance_mut(at);
+                let mut residency = 0_u8;
+                let until = Instant::now() + Duration::from_millis(200);
+                let mut is_mapped = true;
+                while is_mapped && Instant::now() < until {
+                    // SAFETY: the kernel checks the address.
+                    is_mapped = unsafe { libc::mincore(at, 1, &raw mut residency) } == 0;
+                }
+                three()
+            });
+            arenite::trim();
+            kept.extend(other.join().unwrap());
+        }
+        kept.into_iter().for_each(Block::free);
+        arenite::trim();
+        assert_eq!(arenite::stats().segments, 0, "{}", arenite::stats());
+    })
+    .assert_success();
+}
+
 /// Would catch address space or mappings that are lost with each block, or kept without bound: of thousands of huge
 /// blocks each has a mapping at the most, whichever are freed first.
 #[test]

@@ -276,7 +276,7 @@ fn freeing_gives_back_down_to_the_bound() {
         let kept = resident().saturating_sub(before);
         // Parked blocks keep the pages of their slabs until a round, which never comes with this delay.
         // Those of a thread that wanders lie in the slabs of each group, which huge pages make resident as a whole.
-        let most = (43 + 7 * groups()) * MIB;
+        let most = (if HARDENED { 50 } else { 43 } + 7 * groups()) * MIB;
         assert!(kept < most, "{} MiB are kept\n{}", kept / MIB, arenite::stats());
     })
     .assert_success();

@@ -44,7 +44,7 @@ pub(super) struct Header {
     /// Bytes of data from the first on that may not read as zero.
     pub(super) dirty: usize,
     /// When hardened: bytes that were asked for, zero once the block was freed.
-    pub(super) asked: usize,
+    pub(super) asked: AtomicUsize,
 }
 
 const_assert!(size_of::<Header>() <= PAGE_MIN);
@@ -295,8 +295,8 @@ unsafe fn reuse(header: NonNull<Header>, size: usize, zeroed: bool) -> *mut u8 {
             return ptr::null_mut();
         }
         if len < old {
-            segments::uncharge(old - len);
             drop_tail(header, len);
+            segments::uncharge(old - len);
         }
         let header_mut = &mut *header.as_ptr();
         if zeroed {

@@ -33,12 +33,15 @@ pub(super) fn map_aligned_to_measure(
     align: usize,
 ) -> Option<(*mut u8, usize, *mut u8)> {
     let align = align.max(SEGMENT);
-    // A page without access, which is part of the mapping.
+    // A page without access, which is part of the mapping, and the rest of the header's last segment too: nobody who asks
+    // whether it is written over may come to a header that another thread unmaps. Where addresses are short, that is left out.
     let guard = if HARDENED { page_size() } else { 0 };
-    let reserved = total.checked_add(guard)?.checked_add(align)?;
+    let room = if HARDENED && !is_scarce() { SEGMENT } else { 0 };
+    let reserved = total.checked_add(guard)?.checked_add(align)?.checked_add(room)?;
     let start = sys::reserve(reserved).ok()?.as_ptr();
     let header = header_in(start, offset, align)?;
     let before = header.addr() - start.addr();
+    let guard = if room > 0 { align::up(total + guard, SEGMENT) - total } else { guard };
     let behind = reserved - before - total - guard;
     // SAFETY: all three parts lie in the reservation, which is this function's.
     unsafe {

@@ -202,7 +202,8 @@ impl Shelf {
 }
 
 pub(super) fn take_run(class: SizeClass) -> Option<Run> {
-    let run = granules(class.granules(), true)?;
+    // Hardened, guards would split huge pages.
+    let run = granules(class.granules(), !HARDENED)?;
     *SEGMENTS.lock().out_of(class) += 1;
     // SAFETY: the run is this function's.
     unsafe { run.set_class(class) };

@@ -34,6 +34,7 @@ mod cache;
 mod depot;
 mod directory;
 mod fault;
+mod footprint;
 mod group;
 mod hardened;
 mod huge;

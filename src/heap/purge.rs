@@ -20,7 +20,7 @@ use crate::heap::group::Group;
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
 use crate::heap::work::{BUSY, FREED, IDLE, NO_THREAD, REFUSED, STARTED, THREAD, WORK};
-use crate::heap::{depot, huge, metadata, middle, round, segments, slab_class, work};
+use crate::heap::{depot, footprint, huge, metadata, middle, round, segments, slab_class, work};
 use crate::vm::hooks;
 use crate::vm::{Guard, Lock, platform, release};
 
@@ -71,7 +71,7 @@ pub(crate) fn note_work() {
 /// needs, when this heap is its `malloc`.
 #[inline]
 pub(crate) fn note_growth() {
-    let footprint = segments::footprint();
+    let footprint = footprint::footprint();
     if footprint >= WORTH_A_THREAD && THREAD.load(Ordering::Relaxed) == NO_THREAD {
         start_thread();
     }
@@ -152,7 +152,7 @@ fn run_round_if_due() {
         if LAST_ROUND_MS.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
             run_round(false);
         }
-    } else if segments::retains_too_much(huge::kept_bytes())
+    } else if footprint::retains_too_much(huge::kept_bytes())
         && now.saturating_sub(FUTILE_MS.load(Ordering::Relaxed)) >= PAUSE_MS
         && let Some(_purger) = PURGER.try_lock()
     {
@@ -202,7 +202,7 @@ fn run_round_under(_purger: &Guard<'_, ()>, all: bool) -> (usize, bool) {
     more |= dirty;
     release::retry();
     note_given_back(bytes);
-    EARLY_AT.store(early_after(segments::footprint()), Ordering::Relaxed);
+    EARLY_AT.store(early_after(footprint::footprint()), Ordering::Relaxed);
     (bytes, more)
 }
 

@@ -14,7 +14,7 @@ use static_assertions::const_assert;
 
 use crate::base::bitmap::{Bitmap, ones};
 use crate::base::sync::{AtomicBool, AtomicU8, AtomicU16, AtomicUsize, Ordering};
-use crate::config::{GRANULE, GRANULES, HARDENED, HugePages, SEGMENT, SEGMENT_GAP};
+use crate::config::{GRANULE, GRANULES, HARDENED, HUGE_PAGE, HugePages, SEGMENT, SEGMENT_GAP};
 use crate::heap::directory;
 use crate::heap::group::Group;
 use crate::heap::settings::settings;
@@ -83,11 +83,11 @@ pub(crate) struct State {
     pub(super) free: Granules,
     /// Free and dirty granules that were so in the purger's last round.
     pub(super) aging: Granules,
-    /// Granules in use of which most may never be touched.
-    pub(super) sparse: Granules,
+    /// Granules in use that will be filled.
+    pub(super) dense: Granules,
     /// Granules from the start that are committed.
     pub(super) committed: usize,
-    /// For what will be filled.
+    /// For what will be filled: says which of two lists of a kind it is in.
     pub(super) is_dense: bool,
     /// In the list of segments whose longest free run is alike.
     pub(super) next: *mut Segment,
@@ -113,6 +113,7 @@ pub(crate) const USABLE_GRANULES: usize = GRANULES - LEAD_GRANULES;
 
 const_assert!(SizeClass::from_index(SizeClass::COUNT - 1).granules() * 2 <= USABLE_GRANULES);
 const_assert!(SizeClass::COUNT + 1 < KIND_HUGE as usize);
+const_assert!(HEADER_GRANULES * GRANULE <= HUGE_PAGE);
 
 /// Adjacent granules of one segment.
 #[derive(Clone, Copy, Debug)]

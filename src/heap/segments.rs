@@ -8,13 +8,12 @@
 use core::ptr::{self, NonNull};
 
 use crate::base::align;
-use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{COMMIT_STEP, DENSE_FROM, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HugePages, SEGMENT};
 use crate::heap::region::Regions;
 use crate::heap::segment::{Granules, HEADER_GRANULES, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES};
 use crate::heap::settings::settings;
 use crate::heap::size_class::SizeClass;
-use crate::heap::{directory, window};
+use crate::heap::{directory, footprint, window};
 use crate::vm::release::release;
 use crate::vm::{Lock, page_size, sys};
 
@@ -22,23 +21,19 @@ const BUCKETS: usize = GRANULES.ilog2() as usize + 1;
 /// The bucket of segments with nothing free.
 const FULL: usize = BUCKETS;
 
-/// Copies of two sums, for looks at them without the lock.
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-static RETAINED: AtomicUsize = AtomicUsize::new(0);
-
 /// All segments.
 #[derive(Debug)]
 pub(crate) struct Segments {
     regions: Regions,
-    /// For those that are dense, and for those that are not.
+    /// For those that are not dense, and for those that are.
     buckets: [[*mut Segment; BUCKETS + 1]; 2],
     all: *mut Segment,
     pub(crate) count: usize,
     pub(crate) committed_granules: usize,
     /// Granules in use, the headers' not among them.
     pub(crate) used_granules: usize,
-    /// Those of them of which most may never be touched.
-    sparse_granules: usize,
+    /// Those of them that will be filled.
+    dense_granules: usize,
     /// Pages that are free and may hold data.
     pub(crate) dirty_pages: usize,
     /// Bytes of huge blocks, which count against the memory limit too.
@@ -57,7 +52,7 @@ pub(crate) static SEGMENTS: Lock<Segments> = Lock::new(Segments {
     count: 0,
     committed_granules: 0,
     used_granules: 0,
-    sparse_granules: 0,
+    dense_granules: 0,
     dirty_pages: 0,
     huge_bytes: 0,
     middle_out: [0; SizeClass::COUNT - SizeClass::SMALL],
@@ -81,8 +76,8 @@ impl Segments {
     /// Takes `len` adjacent dirty granules, which cost no page faults. None when there are none in the segments that
     /// [`Segments::take`] would choose. `dense` as there.
     pub(crate) fn take_used(&mut self, len: usize, dense: bool) -> Option<Run> {
-        let run = [dense, !dense].into_iter().find_map(|dense| {
-            let segment = self.find(len, dense)?;
+        let run = [dense, !dense].into_iter().find_map(|kind| {
+            let segment = self.find(len, kind)?;
             Some(Run { segment, first: choose_dirty(segment, len)?, len })
         })?;
         self.take_run(run, dense).then_some(run)
@@ -92,20 +87,28 @@ impl Segments {
     /// over the limit.
     pub(crate) fn take(&mut self, len: usize, dense: bool) -> Option<Run> {
         let is_apart = dense && self.are_dense_apart();
-        let segment = self
-            .find(len, is_apart)
-            .or_else(|| if self.is_within_limit(len * GRANULE) { self.add(is_apart) } else { None })
-            .or_else(|| self.find(len, !is_apart))?;
+        let mut segment = self.find(len, is_apart);
+        if segment.is_none() && self.is_within_limit(len * GRANULE) {
+            segment = self.add(is_apart);
+        }
+        // What is refused here may be committed there already.
+        segment.and_then(|segment| self.take_in(segment, len, dense)).or_else(|| {
+            let other = self.find(len, !is_apart)?;
+            self.take_in(other, len, dense)
+        })
+    }
+
+    fn take_in(&mut self, segment: NonNull<Segment>, len: usize, dense: bool) -> Option<Run> {
         let run = Run { segment, first: choose(segment, len)?, len };
         self.take_run(run, dense).then_some(run)
     }
 
     /// Whether what will be filled has segments of its own.
     fn are_dense_apart(&self) -> bool {
-        // Hardened, guards would split huge pages.
         settings().huge_pages() == HugePages::Large
-            && !HARDENED
-            && (self.used_granules - self.sparse_granules) * GRANULE >= DENSE_FROM
+            && self.dense_granules * GRANULE >= DENSE_FROM
+            // Where addresses are short.
+            && settings().reservation() > SEGMENT
     }
 
     /// Takes these granules, which are free; false when out of memory or over the limit.
@@ -120,9 +123,9 @@ impl Segments {
         // SAFETY: the lock makes this the only reference.
         let state = unsafe { state(run.segment) };
         state.was_empty = false;
-        if !dense {
-            state.sparse.fill(run.first, run.len, true);
-            self.sparse_granules += run.len;
+        if dense {
+            state.dense.fill(run.first, run.len, true);
+            self.dense_granules += run.len;
         }
         self.relist(run.segment);
         self.check();
@@ -159,6 +162,7 @@ impl Segments {
         let free = unsafe { &state(run.segment).free };
         let is_free = more.first + more.len <= GRANULES
             && (more.first..more.first + more.len).all(|granule| free.get(granule));
+        // Only middle blocks grow.
         is_free && self.take_run(more, true)
     }
 
@@ -171,10 +175,9 @@ impl Segments {
         state.aging.fill(run.first, run.len, false);
         if free {
             self.used_granules -= run.len;
-            if state.sparse.get(run.first) {
-                state.sparse.fill(run.first, run.len, false);
-                self.sparse_granules -= run.len;
-            }
+            let granules = run.first..run.first + run.len;
+            self.dense_granules -= granules.filter(|&granule| state.dense.get(granule)).count();
+            state.dense.fill(run.first, run.len, false);
             self.dirty_pages += run.count_dirty();
         } else {
             self.used_granules += run.len;
@@ -193,8 +196,8 @@ impl Segments {
     }
 
     fn publish(&self) {
-        IN_USE.store(self.used_granules * GRANULE + self.huge_bytes, Ordering::Relaxed);
-        RETAINED.store(self.dirty_pages * page_size(), Ordering::Relaxed);
+        let in_use = self.used_granules * GRANULE + self.huge_bytes;
+        footprint::publish(in_use, self.dirty_pages * page_size());
     }
 
     /// Moves the segment to the list that it belongs in.
@@ -261,19 +264,19 @@ impl Segments {
 
     fn add(&mut self, dense: bool) -> Option<NonNull<Segment>> {
         let base = self.regions.take(settings().reservation())?;
-        let is_huge = dense || settings().huge_pages() == HugePages::Always;
         // The first huge page is made when the header is touched, of what is committed then. It would be most of what is
         // resident of many segments that are hardly touched, so there is one. Hardened, there is a gap.
-        let is_whole = is_huge && self.count == 1 && !HARDENED;
-        let first = if is_whole { HUGE_PAGE / GRANULE } else { HEADER_GRANULES };
+        let is_first =
+            dense && !HARDENED && self.buckets[usize::from(dense)].iter().all(|list| list.is_null());
+        let steps = [is_first.then_some(HUGE_PAGE / GRANULE), Some(HEADER_GRANULES)];
         // SAFETY: the segment was reserved just now and nobody knows of it.
         let commit = |granules: &usize| unsafe { sys::commit(base.as_ptr(), granules * GRANULE) }.is_ok();
-        let Some(committed) = [first, HEADER_GRANULES].into_iter().find(commit) else {
+        let Some(committed) = steps.into_iter().flatten().find(commit) else {
             self.regions.keep(base.as_ptr());
             return None;
         };
         let segment = base.cast::<Segment>();
-        if is_huge {
+        if dense || settings().huge_pages() == HugePages::Always {
             // SAFETY: as above.
             unsafe { Segment::ask_for_huge_pages(segment) };
         }
@@ -319,7 +322,8 @@ impl Segments {
         committed.is_some()
     }
 
-    /// Takes an empty segment out of every list.
+    /// Takes an empty segment out of every list. Its slot is its region's again at once: when it is unmapped, its addresses
+    /// may be another region's.
     ///
     /// # Safety
     /// None of its granules is in use, and the caller holds the purger's lock.
@@ -341,6 +345,7 @@ impl Segments {
         }
         let all = Run { segment, first: LEAD_GRANULES, len: USABLE_GRANULES };
         self.dirty_pages -= all.count_dirty();
+        self.regions.give(segment.as_ptr().cast());
         self.publish();
         self.check();
     }
@@ -355,7 +360,7 @@ impl Segments {
         if !cfg!(debug_assertions) || self.count > 8 {
             return;
         }
-        let (mut used, mut sparse, mut dirty, mut committed, mut count) = (0, 0, 0, 0, 0);
+        let (mut used, mut dense, mut dirty, mut committed, mut count) = (0, 0, 0, 0, 0);
         let (mut next, mut last) = (self.all, ptr::null_mut());
         while let Some(segment) = NonNull::new(next) {
             // SAFETY: the list's members are valid, and the lock makes this the only reference.
@@ -363,8 +368,8 @@ impl Segments {
             invariant!(state.prev_all == last);
             last = segment.as_ptr();
             used += USABLE_GRANULES - state.free.count();
-            sparse += state.sparse.count();
-            invariant!(state.sparse.and(&state.free).is_zero());
+            dense += state.dense.count();
+            invariant!(state.dense.and(&state.free).is_zero());
             let mut from = 0;
             while let Some((first, len)) = state.free.next_run(from) {
                 dirty += Run { segment, first, len }.count_dirty();
@@ -375,7 +380,7 @@ impl Segments {
             count += 1;
             next = state.next_all;
         }
-        invariant!((used, sparse, dirty) == (self.used_granules, self.sparse_granules, self.dirty_pages));
+        invariant!((used, dense, dirty) == (self.used_granules, self.dense_granules, self.dirty_pages));
         invariant!((committed, count) == (self.committed_granules, self.count));
     }
 }
@@ -456,7 +461,6 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
             directory::remove(segment.as_ptr().cast());
             release(segment.as_ptr().cast(), SEGMENT);
             bytes += HEADER_GRANULES * GRANULE;
-            SEGMENTS.lock().regions.give(segment.as_ptr().cast());
         }
     }
     (bytes, more)
@@ -478,16 +482,4 @@ pub(crate) fn uncharge(bytes: usize) {
     let mut segments = SEGMENTS.lock();
     segments.huge_bytes -= bytes;
     segments.publish();
-}
-
-/// Bytes of granules and huge blocks in use, touched or not, and of free pages that are kept.
-pub(crate) fn footprint() -> usize {
-    IN_USE.load(Ordering::Relaxed) + RETAINED.load(Ordering::Relaxed)
-}
-
-/// Whether more is free and kept for reuse, `elsewhere` included, than may be whatever its age: for processes without
-/// a purger thread.
-pub(crate) fn retains_too_much(elsewhere: usize) -> bool {
-    RETAINED.load(Ordering::Relaxed) + elsewhere
-        > settings().retain().saturating_add(IN_USE.load(Ordering::Relaxed) / 8)
 }

@@ -8,7 +8,7 @@ use core::ptr;
 
 use crate::base::align;
 use crate::base::bitmap::ones;
-use crate::config::{PAGE_MIN, SLAB_BLOCKS_MAX, SLAB_LEAD};
+use crate::config::{GRANULE, PAGE_MIN, SLAB_BLOCKS_MAX, SLAB_LEAD};
 use crate::heap::fault;
 use crate::heap::magazine::{FRESH, FRESH_WITHIN, MARKS, Slot};
 use crate::heap::size_class::SizeClass;
@@ -180,14 +180,18 @@ impl Slab {
         bits >> (index % 64) & 1 == 1
     }
 
-    /// The pages that hold nothing but free blocks and may hold data. If there are any, those too that nobody touched, where
-    /// these may be resident all the same.
+    /// The pages that hold nothing but free blocks and may hold data; and, where huge pages made untouched pages resident,
+    /// those too, if anything is to be purged at all.
     pub(crate) fn purgeable(&self, untouched_too: bool) -> u64 {
         let free = self.free_pages();
         if untouched_too && free & self.touched != 0 { free } else { free & self.touched }
     }
 
     fn free_pages(&self) -> u64 {
+        let all = pages_within(0, self.class.granules() * GRANULE);
+        if self.is_empty() {
+            return all;
+        }
         let size = self.class.size();
         let mut busy = 0;
         for word in 0..self.class.slab_blocks().div_ceil(64) {
@@ -201,7 +205,7 @@ impl Slab {
                 busy |= pages_within((word * 64 + first) * size, run * size);
             }
         }
-        pages_within(0, self.class.slab_blocks() * size) & !busy
+        all & !busy
     }
 
     /// Notes that `pages` have been purged.

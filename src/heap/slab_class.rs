@@ -149,11 +149,11 @@ pub(crate) fn purge(group: Group, class: SizeClass, all: bool) -> (usize, bool) 
         }
         // SAFETY: the pages hold free blocks only, and nobody takes blocks from a slab that is off the lists.
         let pages = unsafe { slab::purge_pages(base, pages) };
-        purged += pages.count_ones() as usize * page_size();
 
         let mut slabs = lock.lock();
         // SAFETY: the slab stays where it is while it is being purged, and the lock makes this the only reference.
         let slab = unsafe { &mut *tail.as_ptr() };
+        purged += (pages & slab.touched()).count_ones() as usize * page_size();
         // Pages that are locked into memory stay, and keep their contents.
         slab.mark_purged(pages);
         // SAFETY: the slab is in no list.

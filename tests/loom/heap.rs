@@ -16,5 +16,5 @@ pub(crate) mod stand_ins;
 pub(crate) mod work;
 
 pub(crate) use stand_ins::{
-    fault, group, hardened, huge, metadata, segment, segments, settings, size_class, slab_class,
+    fault, footprint, group, hardened, huge, metadata, segment, segments, settings, size_class, slab_class,
 };

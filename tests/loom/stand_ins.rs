@@ -205,6 +205,17 @@ pub(crate) mod segment {
     }
 }
 
+pub(crate) mod footprint {
+    pub(crate) fn retains_too_much(_elsewhere: usize) -> bool {
+        false
+    }
+
+    /// Enough for a thread, and no growth that lets a round come early.
+    pub(crate) fn footprint() -> usize {
+        8 << 20
+    }
+}
+
 pub(crate) mod segments {
     use crate::heap::segment::Run;
     use crate::vm::Lock;
@@ -242,19 +253,6 @@ pub(crate) mod segments {
 
     pub(crate) fn purge(_all: bool) -> (usize, bool) {
         (0, false)
-    }
-
-    pub(crate) fn retains_too_much(_elsewhere: usize) -> bool {
-        false
-    }
-
-    /// Enough for a thread, and no growth that lets a round come early.
-    pub(crate) fn footprint() -> usize {
-        8 << 20
-    }
-
-    pub(crate) fn in_use() -> usize {
-        0
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn alloc(size: usize, align: usize) -> *mut u8 {
         let slack = fields.size - size;
         let moved = if align < page_size() { align::down(slack, align.max(16)) } else { 0 };
         fields.offset += moved;
-        fields.asked = size;
+        fields.asked.store(size, Ordering::Relaxed);
         let block = huge::data(header);
         canary::fill(block.sub(LEAD), LEAD);
         canary::fill(block.add(size), slack - moved);
@@ -70,7 +70,10 @@ pub(super) unsafe fn is_in_mapping(inner: NonNull<u8>) -> bool {
 pub(super) unsafe fn block_at(inner: NonNull<u8>) -> Option<NonNull<u8>> {
     let header = huge::header_of(inner);
     // SAFETY: passed on to the caller.
-    unsafe { if (*header.as_ptr()).asked == 0 { None } else { NonNull::new(huge::data(header)) } }
+    unsafe {
+        let asked = (*header.as_ptr()).asked.load(Ordering::Relaxed);
+        if asked == 0 { None } else { NonNull::new(huge::data(header)) }
+    }
 }
 
 /// How many bytes were asked for of a block that is out: dies of any other.
@@ -84,7 +87,7 @@ pub(super) unsafe fn size(block: NonNull<u8>) -> usize {
         if huge::data(header) != block.as_ptr() {
             fault::die_of_inner_pointer(block.as_ptr());
         }
-        match (*header.as_ptr()).asked {
+        match (*header.as_ptr()).asked.load(Ordering::Relaxed) {
             0 => fault::die_of_bad_free(block.as_ptr(), true),
             asked => asked,
         }
@@ -100,7 +103,12 @@ pub(super) unsafe fn free(block: NonNull<u8>) {
     let start = block.as_ptr();
     // SAFETY: passed on to the caller; the canaries lie in the mapping.
     unsafe {
-        let Header { offset, size, asked, .. } = *header.as_ptr();
+        let &Header { offset, size, ref asked, .. } = header.as_ref();
+        // Of two threads that free it one comes second.
+        let asked = asked.swap(0, Ordering::Relaxed);
+        if asked == 0 {
+            fault::die_of_bad_free(start, true);
+        }
         // The pages of the data begin at a page, where the block may have been moved away from.
         let slack = size - offset % page_size() - asked;
         if !canary::is_intact(start.add(asked), slack) {
@@ -109,7 +117,6 @@ pub(super) unsafe fn free(block: NonNull<u8>) {
         if !canary::is_intact(start.sub(LEAD), LEAD) {
             fault::die_of_underflow(start);
         }
-        (*header.as_ptr()).asked = 0;
         huge::uncount(size);
         close(header);
         let turn = QUARANTINE.turn.fetch_add(1, Ordering::Relaxed) % HUGE_KEPT;
