@@ -342,6 +342,7 @@ fn frees_run_the_rounds() {
             // A little work that leaves the caches.
             free_all((0..4).map(|_| Block::alloc(layout(100 * KIB, 8)).unwrap()).collect());
         }
+        // A thread that wanders has blocks parked on pages of each group's slabs.
         let most = if HARDENED { 12 } else { 8 } + groups() / 2;
         assert!(
             resident() < before + most * MIB,
