@@ -210,8 +210,8 @@ pub(super) fn take_run(class: SizeClass) -> Option<Run> {
     Some(run)
 }
 
-/// So many adjacent granules, which will be filled if they are `dense`. Before fresh ones are touched all shelves are emptied: what lies on them costs no page
-/// faults, and is of no use to other classes there.
+/// So many adjacent granules, which will be filled if they are `dense`. Before fresh ones are touched all shelves are
+/// emptied: what lies on them costs no page faults, and is of no use to other classes there.
 pub(crate) fn granules(len: usize, dense: bool) -> Option<Run> {
     let used = SEGMENTS.lock().take_used(len, dense);
     used.or_else(|| {

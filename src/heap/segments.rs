@@ -2,8 +2,8 @@
 //!
 //! Segments stand in lists by the length of their longest free run, so that finding one takes no search, and the
 //! fullest that fit are used first. What will be filled, once there is some, has segments of its own, made of huge pages:
-//! the first slabs of most classes are never filled, and would make them resident for nothing. One lock guards it all. Runs are 64 KiB at least, so it is taken once for dozens to
-//! thousands of blocks.
+//! the first slabs of most classes are never filled, and would make them resident for nothing. One lock guards it all. Runs are
+//! 64 KiB at least, so it is taken once for dozens to thousands of blocks.
 
 use core::ptr::{self, NonNull};
 
