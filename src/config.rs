@@ -135,6 +135,7 @@ pub enum HugePages {
     /// Ask for them where memory is used densely, and much of it: in blocks that `realloc` brings to 32 MiB and more,
     /// because what grows was full, and in the heap for what will be filled, once that is 2 MiB: all but the first slab of
     /// each size class, of 64 to 256 KiB. Each 32 MiB keeps them for as long as nothing of it was given back.
+    /// Without a background purger 32 MiB later for each eight processors beyond the first, and not when hardened.
     Large = 1,
     /// Ask for them everywhere. Small programs grow by up to 2 MiB a segment, and what was given back may come again.
     Always = 2,

@@ -275,8 +275,8 @@ fn freeing_gives_back_down_to_the_bound() {
         free_all(burst(200 * MIB, |random| random.log_between(16, 32 * KIB)));
         let kept = resident().saturating_sub(before);
         // Parked blocks keep the pages of their slabs until a round, which never comes with this delay.
-        // Those of a thread that wanders lie in the slabs of each group, which huge pages make resident as a whole.
-        let most = (if HARDENED { 50 } else { 43 } + 7 * groups()) * MIB;
+        // Those of a thread that wanders lie in the slabs of each group.
+        let most = (45 + 5 * groups()) * MIB;
         assert!(kept < most, "{} MiB are kept\n{}", kept / MIB, arenite::stats());
     })
     .assert_success();
@@ -342,10 +342,8 @@ fn frees_run_the_rounds() {
             // A little work that leaves the caches.
             free_all((0..4).map(|_| Block::alloc(layout(100 * KIB, 8)).unwrap()).collect());
         }
-        // A thread that wanders has blocks parked on pages of each group's slabs.
-        let most = if HARDENED { 12 } else { 8 } + groups() / 2;
         assert!(
-            resident() < before + most * MIB,
+            resident() < before + if HARDENED { 12 } else { 8 } * MIB,
             "{} MiB\n{}",
             (resident() - before) / MIB,
             arenite::stats()

@@ -9,6 +9,7 @@ use core::ptr::{self, NonNull};
 
 use crate::base::align;
 use crate::config::{COMMIT_STEP, DENSE_FROM, GRANULE, GRANULES, HARDENED, HUGE_PAGE, HugePages, SEGMENT};
+use crate::heap::group::Group;
 use crate::heap::region::Regions;
 use crate::heap::segment::{Granules, HEADER_GRANULES, LEAD_GRANULES, Run, Segment, State, USABLE_GRANULES};
 use crate::heap::settings::settings;
@@ -105,8 +106,16 @@ impl Segments {
 
     /// Whether what will be filled has segments of its own.
     fn are_dense_apart(&self) -> bool {
+        let from = if settings().background_purger() {
+            DENSE_FROM
+        } else if HARDENED {
+            usize::MAX
+        } else {
+            // Slabs with parked blocks are resident as a whole there, until a round: each group has some.
+            DENSE_FROM + (Group::count() - 1) * SEGMENT
+        };
         settings().huge_pages() == HugePages::Large
-            && self.dense_granules * GRANULE >= DENSE_FROM
+            && self.dense_granules * GRANULE >= from
             // Where addresses are short.
             && settings().reservation() > SEGMENT
     }
