@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::process::{alone, fork, in_time};
+use support::process::{alone, fork, in_bare_thread, in_time};
 use support::program::{Program, World, random_op};
 use support::{Block, KIB, MIB, Random, layout};
 
@@ -65,7 +65,8 @@ fn fork_now_and_then(stop: &AtomicBool) {
     while !stop.load(Relaxed) {
         let child = fork(|| {
             use_the_heap();
-            thread::spawn(use_the_heap).join().map_or(1, |()| 0)
+            in_bare_thread(use_the_heap);
+            0
         });
         assert_eq!(child.wait(), 0);
         thread::sleep(Duration::from_millis(20));

@@ -105,7 +105,7 @@ unsafe extern "C-unwind" {
 pub(crate) type Start = extern "C-unwind" fn(*mut c_void) -> *mut c_void;
 
 /// A thread that the standard library knows nothing of, and that may end in any way. In a forked child the library's own
-/// locks may be held by threads that are not there.
+/// locks may be held by threads that are not there: its `spawn` takes one (of its table of stacks), and waits for ever.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct BareThread(libc::pthread_t);
