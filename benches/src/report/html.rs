@@ -6,6 +6,7 @@ use measure::Unit;
 use crate::plan::ARENA_GROUP;
 use crate::report::Drift;
 use crate::report::charts::{self, Axis, Curve, Scale};
+use crate::report::terminal::ratio;
 use crate::results::Results;
 use crate::summary::{self, Cell, Row, STABLE, show};
 
@@ -148,14 +149,14 @@ fn table_cell(row: &Row, peer: &str, drift: &Drift) -> Markup {
     );
     html! {
         td title=(figures) style=(format!("background:{}", shade(cell.ratio))) class=[summary::is_ours(peer).then_some("ours")] {
-            @if cell.uncertainty > STABLE { "~" } (drift.of_ratio(row, peer)) (format!("{:.2}", cell.ratio))
+            (ratio(row, peer, drift))
         }
     }
 }
 
-/// White where it equals the best peer, green below, red above, full at four times.
+/// White where it equals the best peer or there is none, green below, red above, full at four times.
 fn shade(ratio: f64) -> String {
-    let far = (ratio.max(0.01).log2() / 2.0).clamp(-1.0, 1.0);
+    let far = if ratio.is_nan() { 0.0 } else { (ratio.max(0.01).log2() / 2.0).clamp(-1.0, 1.0) };
     let fade = |strength: f64| 255 - (strength * 110.0) as u8;
     if far < 0.0 { format!("rgb({0},255,{0})", fade(-far)) } else { format!("rgb(255,{0},{0})", fade(far)) }
 }

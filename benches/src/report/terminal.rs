@@ -50,14 +50,18 @@ pub(crate) fn print(results: &Results, rows: &[Row], drift: &Drift) {
     }
 }
 
-/// A cell's ratio with its marks.
+/// A cell's ratio with its marks; its figure where there is no peer to compare with.
 pub(crate) fn ratio(row: &Row, peer: &str, drift: &Drift) -> String {
     match row.cells.get(peer) {
         None => "–".to_owned(),
         Some(cell) if cell.failure.is_some() => "!".to_owned(),
         Some(cell) => {
             let uncertain = if cell.uncertainty > STABLE { "~" } else { "" };
-            format!("{uncertain}{}{:.2}", drift.of_ratio(row, peer), cell.ratio)
+            let figure = match &row.best {
+                Some(_) => format!("{:.2}", cell.ratio),
+                None => show(row.unit, cell.score),
+            };
+            format!("{uncertain}{}{figure}", drift.of_ratio(row, peer))
         }
     }
 }
