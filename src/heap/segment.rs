@@ -276,13 +276,18 @@ impl Segment {
         unsafe { &(&raw const (*segment).placed).as_ref_unchecked()[(base.addr() % SEGMENT) / GRANULE] }
     }
 
-    /// Granules of the segment that may hold data, whoever has them.
-    pub(super) fn dirty(segment: NonNull<Segment>) -> Granules {
-        let mut dirty = Bitmap::zero();
-        for (granule, pages) in Segment::dirty_words(segment).iter().enumerate() {
-            dirty.0[granule / 64] |= u64::from(pages.load(Ordering::Relaxed) != 0) << (granule % 64);
+    /// The free granules, by the segment's state, that may hold data.
+    pub(super) fn idle(segment: NonNull<Segment>, state: &State) -> Granules {
+        let (committed, never) = Segment::dirty_words(segment).split_at(state.committed);
+        invariant!(never.iter().all(|pages| pages.load(Ordering::Relaxed) == 0));
+        let mut idle = Bitmap::zero();
+        for ((idle, free), granules) in idle.0.iter_mut().zip(&state.free.0).zip(committed.chunks(64)) {
+            if *free != 0 {
+                let is_dirty = |pages: &AtomicU16| u64::from(pages.load(Ordering::Relaxed) != 0);
+                *idle = free & granules.iter().rev().fold(0, |dirty, pages| dirty << 1 | is_dirty(pages));
+            }
         }
-        dirty
+        idle
     }
 
     fn dirty_words<'a>(segment: NonNull<Segment>) -> &'a [AtomicU16; GRANULES] {

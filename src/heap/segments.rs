@@ -415,7 +415,7 @@ fn choose(segment: NonNull<Segment>, len: usize) -> Option<usize> {
 
 fn choose_dirty(segment: NonNull<Segment>, len: usize) -> Option<usize> {
     // SAFETY: the caller holds the lock.
-    unsafe { &state(segment).free }.and(&Segment::dirty(segment)).find_run(len)
+    Segment::idle(segment, unsafe { state(segment) }).find_run(len)
 }
 
 /// Purges free granules that were dirty in the last round too, and unmaps segments that were empty in it too; all such
@@ -427,17 +427,15 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
     let mut next = SEGMENTS.lock().all;
     while let Some(segment) = NonNull::new(next) {
         let mut segments = SEGMENTS.lock();
-        let dirty = Segment::dirty(segment);
         // SAFETY: the segment is in the list, which only the holder of the purger's lock shortens; the lock makes
         // this the only reference.
-        let State { free, aging, .. } = *unsafe { state(segment) };
-        let idle = free.and(&dirty);
+        let (idle, aging) = unsafe { (Segment::idle(segment, state(segment)), state(segment).aging) };
         let chosen = if all { idle } else { idle.and(&aging) };
         // Granules that wait for their system call count as taken, so that nobody else takes them.
         segments.mark_all(segment, &chosen, false);
         // SAFETY: as above.
         let state = unsafe { state(segment) };
-        state.aging = state.free.and(&dirty);
+        state.aging = Segment::idle(segment, state);
         // Those that the kernel refuses to take do not count: there would be no end.
         more |= !state.aging.is_zero();
         drop(segments);
