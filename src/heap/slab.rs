@@ -95,30 +95,38 @@ impl Slab {
     /// Takes free blocks in the order of their addresses until `blocks` is full or none are free; returns how many.
     /// Blocks that span pages carry the mark [`FRESH`] or [`FRESH_WITHIN`] where it holds.
     pub(crate) fn take(&mut self, blocks: &mut [Slot]) -> usize {
-        let size = self.class.size();
+        let size = self.class.small_size();
         let words = self.class.slab_blocks().div_ceil(64);
         let mut taken = 0;
         let mut word = self.hint as usize;
         while word < words && taken < blocks.len() {
             // SAFETY: `word < WORDS`, and the bitmap is the slab's.
-            let bits = unsafe { &mut *self.bits.add(word) };
-            let free = *bits;
-            while *bits != 0 && taken < blocks.len() {
-                let block = word * 64 + bits.trailing_zeros() as usize;
-                *bits &= *bits - 1;
-                blocks[taken] = match size < PAGE_MIN {
-                    true => self.base.wrapping_add(block * size),
-                    false => self.hand_out_pages(block),
+            let place = unsafe { self.bits.add(word) };
+            // SAFETY: as above.
+            let free = unsafe { *place };
+            let mut left = free;
+            let first = self.base.wrapping_add(word * 64 * size);
+            for slot in &mut blocks[taken..] {
+                if left == 0 {
+                    break;
+                }
+                let block = left.trailing_zeros() as usize;
+                left &= left - 1;
+                *slot = match size < PAGE_MIN {
+                    true => first.wrapping_add(block * size),
+                    false => self.hand_out_pages(word * 64 + block),
                 };
                 taken += 1;
             }
-            let chosen = free & !*bits;
+            // SAFETY: as above.
+            unsafe { *place = left };
+            let chosen = free & !left;
             if size < PAGE_MIN && chosen != 0 {
                 // Blocks between them that were not free are out, so their pages are touched already.
                 let (first, last) = (chosen.trailing_zeros() as usize, chosen.ilog2() as usize);
                 self.touched |= pages_within((word * 64 + first) * size, (last - first + 1) * size);
             }
-            if *bits == 0 {
+            if left == 0 {
                 word += 1;
             }
         }
@@ -144,29 +152,33 @@ impl Slab {
 
     /// Takes blocks home, from the first on, as long as they lie in this slab and really were out; returns how many.
     pub(crate) fn give(&mut self, blocks: &[Slot]) -> usize {
-        let size = self.class.size();
-        let end = self.class.slab_blocks() * size;
+        // Locals: for all that the compiler knows, the bitmap that is written could be this descriptor.
+        let Slab { base, bits, class, .. } = *self;
+        let (size, count) = (class.small_size(), class.slab_blocks());
+        let mut hint = usize::from(self.hint);
         let mut given = 0;
         for block in blocks {
             // A block that comes home from a magazine may still be marked.
-            let offset = (block.addr() & !MARKS).wrapping_sub(self.base.addr());
-            if offset >= end {
+            let offset = (block.addr() & !MARKS).wrapping_sub(base.addr());
+            if offset >= count * size {
                 break;
             }
-            let index = self.class.block_at(offset);
-            if index * size != offset || !(SLAB_LEAD..self.class.slab_blocks()).contains(&index) {
+            let index = class.block_at(offset);
+            if index * size != offset || !(SLAB_LEAD..).contains(&index) {
                 fault::die_of_inner_pointer(block.map_addr(|addr| addr & !MARKS));
             }
+            let word = index / 64;
             // SAFETY: the block lies in this slab, so its word is one of the bitmap's.
-            let bits = unsafe { &mut *self.bits.add(index / 64) };
+            let bits = unsafe { &mut *bits.add(word) };
             let bit = 1 << (index % 64);
             if *bits & bit != 0 {
                 break;
             }
             *bits |= bit;
-            self.hint = self.hint.min((index / 64) as u8);
+            hint = hint.min(word);
             given += 1;
         }
+        self.hint = hint as u8;
         self.out -= given as u32;
         self.check();
         given
