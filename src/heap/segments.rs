@@ -435,7 +435,7 @@ pub(crate) fn purge(all: bool) -> (usize, bool) {
         segments.mark_all(segment, &chosen, false);
         // SAFETY: as above.
         let state = unsafe { state(segment) };
-        state.aging = Segment::idle(segment, state);
+        state.aging = state.free.and(&idle);
         // Those that the kernel refuses to take do not count: there would be no end.
         more |= !state.aging.is_zero();
         drop(segments);
