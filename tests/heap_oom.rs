@@ -241,6 +241,30 @@ fn what_is_kept_does_not_stand_in_the_way() {
     .assert_success();
 }
 
+/// Would catch blocks that a thread freed itself, and that are refused to it because they lie in its own cache: in
+/// quarantine, or in magazines of other classes than the one that it asks for.
+#[test]
+fn what_a_thread_freed_serves_it() {
+    const NAME: &str = "what_a_thread_freed_serves_it";
+    in_child(NAME, limited(16 * MIB), || {
+        for size in [64, 100, 1000, 2 * KIB, 7 * KIB, 30 * KIB, 100 * KIB] {
+            let mut blocks = fill(|_| size);
+            blocks.pop().unwrap().free();
+            blocks.push(Block::alloc(layout(size, 16)).unwrap_or_else(|| panic!("no {size} bytes")));
+            // Neighbours, enough for a slab to be empty once they are home.
+            blocks.sort_by_key(Block::addr);
+            let (middle, count) = (blocks.len() / 2, (128 * KIB / size).max(16));
+            blocks.drain(middle..middle + count).for_each(Block::free);
+            for other in [40 * KIB, 5 * KIB, 48] {
+                let block = Block::alloc(layout(other, 8));
+                block.unwrap_or_else(|| panic!("no {other} bytes after {count} of {size}")).free();
+            }
+            blocks.into_iter().for_each(Block::free);
+        }
+    })
+    .assert_success();
+}
+
 /// A kept huge block is made larger for the next request, or is in its way.
 #[test]
 fn a_kept_huge_block_does_not_stand_in_the_way() {

@@ -10,8 +10,8 @@
 //! each call goes to the slabs. New and over caches stand on [`EMPTY_MAGAZINE`], which sends every call to the slow
 //! path; so the fast paths know nothing of it.
 //!
-//! Who writes: only the owner. `tops` and `spare` are atomic because [`parked`] reads them from other threads, relaxed.
-//! The links are guarded by the lock of the list of threads.
+//! Who writes: only the owner. `tops` and `spare` are atomic because [`Cache::parked`] reads them from other threads, relaxed.
+//! The links belong to the list of threads.
 //!
 //! [`EMPTY_MAGAZINE`]: crate::heap::EMPTY_MAGAZINE
 
@@ -24,8 +24,8 @@ use crate::heap::hardened::secret;
 use crate::heap::magazine::{MARKS, Magazine, Slot, sentinel};
 use crate::heap::size_class::SizeClass;
 use crate::heap::tops::{self, TOPS, Tops};
-use crate::heap::{depot, metadata, purge, slab_class};
-use crate::vm::{KeepErrno, Lock};
+use crate::heap::{depot, metadata, purge, slab_class, work};
+use crate::vm::KeepErrno;
 
 /// The state of one thread; see [`crate::heap`] for how to hold one.
 #[derive(Debug)]
@@ -39,29 +39,18 @@ pub struct Cache {
     exchanges: [Cell<u8>; SizeClass::SMALL],
     /// When hardened: the memory of each class's quarantine, or null; see [`super::hardened`].
     pub(super) quarantined: [AtomicPtr<Slot>; if HARDENED { SizeClass::SMALL } else { 0 }],
-    state: Cell<State>,
-    next: Cell<*const Cache>,
-    prev: Cell<*const Cache>,
+    pub(super) state: Cell<State>,
+    pub(super) next: Cell<*const Cache>,
+    pub(super) prev: Cell<*const Cache>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-enum State {
+pub(super) enum State {
     New = 0,
     Live = 1,
     Over = 2,
 }
-
-/// The caches of the threads that run.
-struct Threads {
-    head: *const Cache,
-    count: usize,
-}
-
-// SAFETY: caches in the list are alive: a thread's exit hook takes its cache out.
-unsafe impl Send for Threads {}
-
-static THREADS: Lock<Threads> = Lock::new(Threads { head: ptr::null(), count: 0 });
 
 impl Cache {
     /// How many words, one more than there are small size classes, a cache begins with. In a new cache each points to
@@ -126,12 +115,12 @@ impl Cache {
     fn pop_slowly(&self, options: &Options, class: SizeClass) -> *mut u8 {
         if !self.is_live() {
             // In there the C library may allocate through this very cache, and then a magazine is loaded.
-            return if self.enter(options) { self.pop(options, class) } else { take_one(class) };
+            return if self.enter(options) { self.pop(options, class) } else { self.take_one(class) };
         }
         let loaded = self.loaded(class);
         if loaded.is_none() && self.is_rare(class) {
             self.count_exchange(class);
-            let block = take_one(class);
+            let block = self.take_one(class);
             purge::note_growth();
             return block;
         }
@@ -157,14 +146,16 @@ impl Cache {
     /// Takes blocks from a slab, which are popped in the order of their addresses; the first is returned.
     fn fill_from_slab(&self, options: &Options, class: SizeClass, loaded: Option<Magazine>) -> *mut u8 {
         let Some(mut magazine) = loaded.or_else(|| depot::take_empty(class, self.room(class))) else {
-            return take_one(class);
+            return self.take_one(class);
         };
         invariant!(magazine.is_empty());
+        // What is taken may be what the cache is emptied for.
+        self.top(class).store(sentinel(), Ordering::Relaxed);
         // SAFETY: the magazine is this thread's and empty; there is room for what is taken.
         let got = unsafe {
             magazine.clear(self.room(class));
             magazine.fill(self.room(class), |slots| {
-                let got = take(class, slots);
+                let got = self.take(class, slots);
                 if HARDENED {
                     secret::rotate(&mut slots[..got]);
                 }
@@ -238,7 +229,7 @@ impl Cache {
 
     /// How many blocks a refill brings and a magazine has room for: more with each exchange. A thread that needs little
     /// of a class keeps little, and one that needs thousands comes here seldom.
-    fn room(&self, class: SizeClass) -> usize {
+    pub(super) fn room(&self, class: SizeClass) -> usize {
         let exchanges = usize::from(self.exchanges[class.index()].get().saturating_sub(RARE));
         ((1 + exchanges) * ROOM_STEP / class.size()).clamp(1, class.capacity())
     }
@@ -274,6 +265,13 @@ impl Cache {
         }
     }
 
+    /// How many blocks it holds of a class. May be asked by another thread that holds the list of threads.
+    pub(super) fn parked(&self, class: SizeClass) -> usize {
+        let magazines = [self.loaded(class), self.spare(class)];
+        let cached: usize = magazines.into_iter().flatten().map(Magazine::len).sum();
+        cached + self.count_quarantined(class)
+    }
+
     fn loaded(&self, class: SizeClass) -> Option<Magazine> {
         Magazine::from_top(self.top(class).load(Ordering::Relaxed))
     }
@@ -292,16 +290,6 @@ impl Cache {
         self.top(class).store(magazine.top(), Ordering::Relaxed);
     }
 
-    /// The end of the thread that owns the cache.
-    ///
-    /// # Safety
-    /// Called by that thread.
-    pub(super) unsafe fn on_thread_exit(cache: *const Cache) {
-        // SAFETY: the thread's cache lives until after its hooks have run.
-        unsafe { (*cache).leave() };
-        purge::note_work();
-    }
-
     pub(super) fn is_live(&self) -> bool {
         self.state.get() == State::Live
     }
@@ -310,35 +298,19 @@ impl Cache {
         self.state.get() == State::Over
     }
 
-    /// From new to live.
-    pub(super) fn go_live(&self) {
-        self.state.set(State::Live);
-        self.enlist();
+    /// Sends everything that is cached home; returns whether that was anything.
+    pub(super) fn flush(&self) -> bool {
+        self.empty(|_, _| false)
     }
 
-    /// From live to over: what is cached goes to others.
-    pub(super) fn leave(&self) {
-        self.state.set(State::Over);
-        self.delist();
-        self.empty(|class, magazine| {
-            // Half a refill is worth another thread's while.
-            let is_worth = magazine.len() * 2 >= self.room(class);
-            // SAFETY: the magazine is handed over by `empty`.
-            is_worth && unsafe { depot::give_full(class, magazine) }
-        });
-    }
-
-    /// Sends everything that is cached home.
-    pub(super) fn flush(&self) {
-        self.empty(|_, _| false);
-    }
-
-    /// Takes all magazines out. Those that `keep` does not take over are emptied into the slabs.
-    fn empty(&self, keep: impl Fn(SizeClass, Magazine) -> bool) {
+    /// Takes all magazines out. Those that `keep` does not take over are emptied into the slabs. Returns whether there were
+    /// blocks.
+    pub(super) fn empty(&self, keep: impl Fn(SizeClass, Magazine) -> bool) -> bool {
+        let mut found = false;
         for index in 0..SizeClass::SMALL {
             let class = SizeClass::from_index(index);
             if HARDENED {
-                self.empty_quarantine(class);
+                found |= self.empty_quarantine(class);
             }
             // No magazine comes without one.
             if self.exchanges[index].get() == 0 {
@@ -349,6 +321,7 @@ impl Cache {
             self.top(class).store(sentinel(), Ordering::Relaxed);
             self.set_spare(class, None);
             for magazine in magazines.into_iter().flatten() {
+                found |= !magazine.is_empty();
                 if keep(class, magazine) {
                     continue;
                 }
@@ -359,32 +332,38 @@ impl Cache {
                 }
             }
         }
+        found
     }
 
-    fn enlist(&self) {
-        let mut threads = THREADS.lock();
-        self.next.set(threads.head);
-        // SAFETY: caches in the list are alive, and the lock guards their links.
-        if let Some(next) = unsafe { threads.head.as_ref() } {
-            next.prev.set(self);
-        }
-        threads.head = self;
-        threads.count += 1;
+    /// Runs `attempt`; when it fails, gives back what can be and tries again. For the calls that make room: out of memory
+    /// means null only when nothing that the heap merely keeps stood in the way. Several times, because other threads may
+    /// meanwhile have freed, and had kept, what they held. The thread's own cache goes if the rest did not do.
+    pub(super) fn retry_after_reclaim<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+        const RETRIES: usize = 4;
+        attempt().or_else(|| {
+            (0..RETRIES).find_map(|retry| {
+                if retry > 0 && self.flush() {
+                    work::note();
+                }
+                purge::reclaim();
+                attempt()
+            })
+        })
     }
 
-    fn delist(&self) {
-        let mut threads = THREADS.lock();
-        // SAFETY: caches in the list are alive, and the lock guards their links.
-        unsafe {
-            match self.prev.get().as_ref() {
-                Some(prev) => prev.next.set(self.next.get()),
-                None => threads.head = self.next.get(),
-            }
-            if let Some(next) = self.next.get().as_ref() {
-                next.prev.set(self.prev.get());
-            }
-        }
-        threads.count -= 1;
+    /// Takes blocks from slabs; if there is no memory for a new one, again after memory was given back. Returns how many.
+    fn take(&self, class: SizeClass, blocks: &mut [Slot]) -> usize {
+        let taken = self.retry_after_reclaim(|| match slab_class::take(class, blocks) {
+            0 => None,
+            taken => Some(taken),
+        });
+        taken.unwrap_or(0)
+    }
+
+    fn take_one(&self, class: SizeClass) -> *mut u8 {
+        let mut block = [ptr::null_mut()];
+        self.take(class, &mut block);
+        block[0]
     }
 }
 
@@ -414,80 +393,6 @@ impl Default for Cache {
     fn default() -> Cache {
         Cache::new()
     }
-}
-
-/// Takes blocks from slabs; if there is no memory for a new one, once more after kept memory was given back. Returns how
-/// many.
-fn take(class: SizeClass, blocks: &mut [Slot]) -> usize {
-    purge::retry_after_reclaim(|| match slab_class::take(class, blocks) {
-        0 => None,
-        taken => Some(taken),
-    })
-    .unwrap_or(0)
-}
-
-fn take_one(class: SizeClass) -> *mut u8 {
-    let mut block = [ptr::null_mut()];
-    take(class, &mut block);
-    block[0]
-}
-
-/// Calls `count` for each class with the blocks that the caches of all threads hold of it: exact for the calling thread
-/// and for threads that stand still.
-pub(crate) fn parked(mut count: impl FnMut(SizeClass, usize)) {
-    let threads = THREADS.lock();
-    let mut next = threads.head;
-    // SAFETY: caches in the list are alive as long as the lock is held.
-    while let Some(cache) = unsafe { next.as_ref() } {
-        for index in 0..SizeClass::SMALL {
-            let class = SizeClass::from_index(index);
-            let magazines = [cache.loaded(class), cache.spare(class)];
-            let cached: usize = magazines.into_iter().flatten().map(Magazine::len).sum();
-            count(class, cached + cache.count_quarantined(class));
-        }
-        next = cache.next.get();
-    }
-}
-
-/// Threads that have used the heap and run.
-pub(crate) fn threads() -> usize {
-    THREADS.lock().count
-}
-
-#[cfg(arenite_lock_counts)]
-pub(crate) fn lock_counts() -> crate::vm::lock_counts::LockCounts {
-    THREADS.counts()
-}
-
-/// Takes the lock for a fork.
-pub(crate) fn freeze() {
-    THREADS.acquire();
-}
-
-/// # Safety
-/// Follows [`freeze`] in the same thread, or in the child's only one.
-pub(crate) unsafe fn thaw() {
-    // SAFETY: passed on to the caller.
-    unsafe { THREADS.release() };
-}
-
-/// In a forked child, between [`freeze`] and [`thaw`]: the caches of all threads but the one that forked, `own`, went
-/// with their threads. What they held is lost to the child: they may have been in the middle of an exchange.
-///
-/// # Safety
-/// The lock is held by this thread's parent self, and no other thread exists.
-pub(crate) unsafe fn forget_other_threads(own: *const Cache) {
-    // SAFETY: the lock is held, by the rule above.
-    let mut threads = unsafe { THREADS.assume_held() };
-    // SAFETY: the thread's own cache is alive, if it has one.
-    let own = unsafe { own.as_ref() }.filter(|cache| cache.state.get() == State::Live);
-    threads.head = own.map_or(ptr::null(), ptr::from_ref);
-    threads.count = usize::from(own.is_some());
-    if let Some(own) = own {
-        own.next.set(ptr::null());
-        own.prev.set(ptr::null());
-    }
-    core::mem::forget(threads);
 }
 
 /// Splits what [`Cache::pop`] gave into the block and its mark.

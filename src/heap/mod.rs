@@ -53,6 +53,7 @@ mod settings;
 mod size_class;
 mod slab;
 mod slab_class;
+mod threads;
 mod tops;
 pub(crate) mod usage;
 mod window;

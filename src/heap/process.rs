@@ -9,11 +9,11 @@ use core::ptr;
 
 use crate::base::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::config::{HARDENED, Options};
-use crate::heap::cache::{self, Cache};
+use crate::heap::cache::Cache;
 use crate::heap::hardened::secret;
 use crate::heap::segments::SEGMENTS;
 use crate::heap::settings::settings;
-use crate::heap::{depot, group, huge, metadata, purge, slab_class};
+use crate::heap::{depot, group, huge, metadata, purge, slab_class, threads};
 use crate::vm::hooks::{self, ExitKey};
 use crate::vm::{platform, sys};
 
@@ -113,7 +113,7 @@ extern "C" fn before_fork() {
         return;
     }
     purge::freeze();
-    cache::freeze();
+    threads::freeze();
     depot::freeze();
     slab_class::freeze();
     huge::freeze();
@@ -139,7 +139,7 @@ unsafe fn thaw() {
         huge::thaw();
         slab_class::thaw();
         depot::thaw();
-        cache::thaw();
+        threads::thaw();
         purge::thaw();
     }
 }
@@ -165,7 +165,7 @@ extern "C" fn after_fork_in_child() {
             NO_KEY => ptr::null_mut(),
             raw => ExitKey::from_raw(raw as _).get(),
         };
-        cache::forget_other_threads(own.cast());
+        threads::forget_other_threads(own.cast());
         thaw();
     }
 }

@@ -233,19 +233,6 @@ pub(crate) fn reclaim() {
     segments::SEGMENTS.lock().release_reserved();
 }
 
-/// Runs `attempt`; when it fails, gives back what can be and tries again. For the calls that make room: out of memory
-/// means null only when nothing that the heap merely keeps stood in the way. Several times, because other threads may
-/// meanwhile have freed, and had kept, what they held.
-pub(crate) fn retry_after_reclaim<T>(mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
-    const RETRIES: usize = 4;
-    attempt().or_else(|| {
-        (0..RETRIES).find_map(|_| {
-            reclaim();
-            attempt()
-        })
-    })
-}
-
 /// The purger's lock, if nobody has it: for those who hold a lock that stands behind it, and so must not wait for it.
 pub(crate) fn try_hold() -> Option<Guard<'static, ()>> {
     PURGER.try_lock()

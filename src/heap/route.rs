@@ -231,7 +231,7 @@ impl Cache {
             Route::Middle(class) => {
                 let Some(block) = middle::alloc_kept(class) else {
                     let cleared = if zeroed { size } else { 0 };
-                    return alloc_unsplit(options, || middle::alloc(class, cleared));
+                    return self.alloc_unsplit(options, || middle::alloc(class, cleared));
                 };
                 if zeroed {
                     // SAFETY: the block is this function's and at least as long.
@@ -239,7 +239,7 @@ impl Cache {
                 }
                 block.as_ptr()
             }
-            Route::Huge => alloc_unsplit(options, || huge::alloc(size, align, zeroed)),
+            Route::Huge => self.alloc_unsplit(options, || huge::alloc(size, align, zeroed)),
         }
     }
 
@@ -330,7 +330,7 @@ impl Cache {
                 let is_same = SizeClass::of_inline(old_rounded) == SizeClass::of_inline(new_rounded);
                 if is_same { block.as_ptr() } else { ptr::null_mut() }
             } else {
-                resize(block, route(size, align), route(new_size, align), new_size)
+                self.resize(block, route(size, align), route(new_size, align), new_size)
             };
             if !resized.is_null() {
                 return resized;
@@ -363,7 +363,7 @@ impl Cache {
                 return self.realloc_checked(options, block, None, align, new_size);
             }
             let from = route_of(block);
-            let resized = resize(block, from, route(new_size, align), new_size);
+            let resized = self.resize(block, from, route(new_size, align), new_size);
             if !resized.is_null() {
                 return resized;
             }
@@ -379,6 +379,45 @@ impl Cache {
                 self.free_unsized(options, block);
             }
             new.as_ptr()
+        }
+    }
+
+    /// Runs `alloc` for a block that is no part of a slab, again if need be after memory was given back.
+    pub(super) fn alloc_unsplit(&self, options: &Options, alloc: impl Fn() -> *mut u8) -> *mut u8 {
+        process::start(options);
+        let block = self.retry_after_reclaim(|| NonNull::new(alloc()));
+        purge::note_growth();
+        block.map_or(ptr::null_mut(), NonNull::as_ptr)
+    }
+
+    /// Makes a block that came by one route one of the other without copying it; null, and it is as it was, where that
+    /// cannot be done.
+    ///
+    /// # Safety
+    /// The block came by the route `from` and is the caller's.
+    unsafe fn resize(&self, block: NonNull<u8>, from: Route, to: Route, size: usize) -> *mut u8 {
+        match (from, to) {
+            (Route::Small(old), Route::Small(new)) if old == new => block.as_ptr(),
+            (Route::Middle(old), Route::Middle(new)) => {
+                // SAFETY: passed on to the caller.
+                if old != new && !unsafe { middle::resize(old, new, block) } {
+                    return ptr::null_mut();
+                }
+                if new < old {
+                    purge::note_work();
+                } else {
+                    purge::note_growth();
+                }
+                block.as_ptr()
+            }
+            (Route::Huge, Route::Huge) => {
+                // SAFETY: passed on to the caller; nothing has changed after a failure.
+                let resized =
+                    self.retry_after_reclaim(|| NonNull::new(unsafe { huge::realloc(block, size) }));
+                purge::note_growth();
+                resized.map_or(ptr::null_mut(), NonNull::as_ptr)
+            }
+            _ => ptr::null_mut(),
         }
     }
 
@@ -445,42 +484,4 @@ unsafe fn free_huge(block: NonNull<u8>) {
     // SAFETY: passed on to the caller.
     unsafe { huge::free(block) };
     purge::note_work();
-}
-
-/// Runs `alloc` for a block that is no part of a slab, again if need be after kept memory was given back.
-pub(super) fn alloc_unsplit(options: &Options, alloc: impl Fn() -> *mut u8) -> *mut u8 {
-    process::start(options);
-    let block = purge::retry_after_reclaim(|| NonNull::new(alloc()));
-    purge::note_growth();
-    block.map_or(ptr::null_mut(), NonNull::as_ptr)
-}
-
-/// Makes a block that came by one route one of the other without copying it; null, and it is as it was, where that cannot
-/// be done.
-///
-/// # Safety
-/// The block came by the route `from` and is the caller's.
-unsafe fn resize(block: NonNull<u8>, from: Route, to: Route, size: usize) -> *mut u8 {
-    match (from, to) {
-        (Route::Small(old), Route::Small(new)) if old == new => block.as_ptr(),
-        (Route::Middle(old), Route::Middle(new)) => {
-            // SAFETY: passed on to the caller.
-            if old != new && !unsafe { middle::resize(old, new, block) } {
-                return ptr::null_mut();
-            }
-            if new < old {
-                purge::note_work();
-            } else {
-                purge::note_growth();
-            }
-            block.as_ptr()
-        }
-        (Route::Huge, Route::Huge) => {
-            // SAFETY: passed on to the caller; nothing has changed after a failure.
-            let resized = purge::retry_after_reclaim(|| NonNull::new(unsafe { huge::realloc(block, size) }));
-            purge::note_growth();
-            resized.map_or(ptr::null_mut(), NonNull::as_ptr)
-        }
-        _ => ptr::null_mut(),
-    }
 }

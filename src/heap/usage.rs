@@ -4,7 +4,7 @@
 use crate::config::GRANULE;
 use crate::heap::segments::SEGMENTS;
 use crate::heap::size_class::SizeClass;
-use crate::heap::{cache, depot, huge, metadata, middle, purge, slab_class};
+use crate::heap::{depot, huge, metadata, middle, purge, slab_class, threads};
 use crate::vm::{page_size, release};
 
 /// How many size classes there are.
@@ -40,7 +40,7 @@ pub(crate) struct Usage {
 
 pub(crate) fn usage() -> Usage {
     let mut classes = [ClassUsage::default(); CLASSES];
-    cache::parked(|class, blocks| classes[class.index()].in_caches += blocks);
+    threads::parked(|class, blocks| classes[class.index()].in_caches += blocks);
     for (index, usage) in classes.iter_mut().enumerate() {
         let class = SizeClass::from_index(index);
         usage.size = class.size();
@@ -54,7 +54,7 @@ pub(crate) fn usage() -> Usage {
     }
     let huge = huge::counts();
     // Before the segments' lock: the list of threads is above it in the order of locks.
-    let threads = cache::threads();
+    let threads = threads::count();
     let mut segments = SEGMENTS.lock();
     for (index, usage) in classes.iter_mut().enumerate().skip(SizeClass::SMALL) {
         usage.out = *segments.out_of(SizeClass::from_index(index));
@@ -83,7 +83,7 @@ pub fn lock_counts(mut each: impl FnMut(&'static str, usize, crate::vm::lock_cou
         slab_class::lock_counts(class).for_each(|counts| each("slabs", class.size(), counts));
     }
     each("purger", 0, purge::lock_counts());
-    each("threads", 0, cache::lock_counts());
+    each("threads", 0, threads::lock_counts());
     each("huge", 0, huge::lock_counts());
     each("segments", 0, SEGMENTS.counts());
     each("metadata", 0, metadata::lock_counts());

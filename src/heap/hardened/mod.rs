@@ -33,7 +33,7 @@ use self::small::Fit;
 use crate::base::align;
 use crate::config::{GRANULE, MIDDLE_MAX, Options, SMALL_MAX};
 use crate::heap::cache::{Cache, unmark};
-use crate::heap::route::{self, Route};
+use crate::heap::route::Route;
 use crate::heap::segment::{Kind, Segment};
 use crate::heap::size_class::{INLINE_MAX, SizeClass};
 use crate::heap::{fault, purge};
@@ -101,8 +101,8 @@ impl Cache {
                 unsafe { small::hand_out(block, Fit::new(class, size)) };
                 block.as_ptr()
             }
-            Route::Middle(class) => route::alloc_unsplit(options, || middle::alloc(class, size, align)),
-            Route::Huge => route::alloc_unsplit(options, || huge::alloc(size, align)),
+            Route::Middle(class) => self.alloc_unsplit(options, || middle::alloc(class, size, align)),
+            Route::Huge => self.alloc_unsplit(options, || huge::alloc(size, align)),
         }
     }
 

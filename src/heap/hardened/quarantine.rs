@@ -4,7 +4,7 @@
 //! is looked at and goes on to the loaded magazine. So no block is used again before as many others of its class were
 //! freed as the ring has places; they keep their order, because neighbours that come back together are used together.
 //!
-//! Only the owner of the cache writes; the places are atomic because `cache::parked` counts them from other threads.
+//! Only the owner of the cache writes; the places are atomic because `Cache::parked` counts them from other threads.
 
 use core::ptr::{self, NonNull};
 
@@ -110,11 +110,11 @@ impl Cache {
         }
     }
 
-    /// Sends the quarantined blocks of a class home.
-    pub(crate) fn empty_quarantine(&self, class: SizeClass) {
+    /// Sends the quarantined blocks of a class home; returns whether there were any.
+    pub(crate) fn empty_quarantine(&self, class: SizeClass) -> bool {
         let base = self.quarantined[class.index()].swap(ptr::null_mut(), Ordering::Relaxed);
         if base.is_null() {
-            return;
+            return false;
         }
         let mut blocks = [ptr::null_mut(); QUARANTINE];
         let mut count = 0;
@@ -130,6 +130,7 @@ impl Cache {
             slab_class::give(class, &blocks[..count]);
             metadata::give_magazine(Magazine::empty_at(base, 1));
         }
+        count > 0
     }
 
     /// How many blocks of a class are in quarantine. May be asked by another thread that holds the list of threads.
