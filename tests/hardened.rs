@@ -7,6 +7,7 @@ use std::alloc::GlobalAlloc;
 use std::os::unix::process::ExitStatusExt;
 use std::ptr;
 
+use arenite::vm::{Address, MapOptions};
 use support::process::{Output, in_child};
 use support::{HEAP, KIB, MIB, layout};
 
@@ -299,6 +300,103 @@ fn a_read_of_a_large_freed_block() {
         // SAFETY: not safe at all.
         println!("{}", unsafe { block.add(size / 2).read_volatile() });
     });
+}
+
+/// A block whose pages moved because it grew, to sizes that are no whole number of pages too; and where it was first.
+fn grown() -> (*mut u8, *mut u8, usize) {
+    let first = 10 * MIB;
+    let block = alloc(first);
+    let (mut moved, mut size) = (block, first);
+    // SAFETY: the layouts are the blocks', and all that is written and read is theirs.
+    unsafe {
+        block.add(first - 1).write(3);
+        for larger in [20 * MIB, 30 * MIB + 1000, 40 * MIB + 8] {
+            moved = HEAP.realloc(moved, layout(size, 8), larger);
+            assert!(!moved.is_null() && moved != block);
+            size = larger;
+        }
+        assert_eq!(moved.add(first - 1).read(), 3);
+    }
+    (moved, block, size)
+}
+
+/// Would catch pages that moved and can still be reached where they were, and a place that is anybody's.
+#[test]
+fn a_read_of_a_large_block_where_it_was_before_it_grew() {
+    each_faults("a_read_of_a_large_block_where_it_was_before_it_grew", &[MIB, 10 * MIB - 1], |offset| {
+        let (_, before, _) = grown();
+        let page = Address::Hint(before.addr() + (offset & !(64 * KIB - 1)));
+        let _other = MapOptions::new(64 * KIB).address(page).map_anonymous().unwrap();
+        // SAFETY: not safe at all.
+        println!("{}", unsafe { before.add(offset).read_volatile() });
+    });
+}
+
+/// Would catch the end of a block that stays where it was when the block shrinks.
+#[test]
+fn a_read_of_a_large_block_where_it_was_before_it_shrank() {
+    each_faults("a_read_of_a_large_block_where_it_was_before_it_shrank", &[MIB, 19 * MIB], |offset| {
+        let block = alloc(20 * MIB);
+        // SAFETY: not safe at all.
+        unsafe {
+            block.add(offset).write(1);
+            assert!(!HEAP.realloc(block, layout(20 * MIB, 8), 10 * MIB).is_null());
+            println!("{}", block.add(offset).read_volatile());
+        }
+    });
+}
+
+/// Would catch canaries that stayed behind, or are not where the block ends now.
+#[test]
+fn a_byte_behind_a_large_block_that_grew() {
+    const NAME: &str = "a_byte_behind_a_large_block_that_grew";
+    each(NAME, &[0, 1, 700], "was written to behind its end", |offset| {
+        let (block, _, size) = grown();
+        poke(block, (size + offset) as isize);
+        free(block, size);
+    });
+}
+
+#[test]
+fn a_byte_before_a_large_block_that_grew() {
+    each("a_byte_before_a_large_block_that_grew", &[1, 32], "was written to before its start", |offset| {
+        let (block, _, size) = grown();
+        poke(block, -(offset as isize));
+        free(block, size);
+    });
+}
+
+#[test]
+fn a_large_block_that_grew_is_freed_where_it_was() {
+    each("a_large_block_that_grew_is_freed_where_it_was", &[10 * MIB], "was freed twice", |size| {
+        let (_, before, _) = grown();
+        free(before, size);
+    });
+}
+
+#[test]
+fn a_large_block_that_grew_and_shrank_is_as_any_other() {
+    const NAME: &str = "a_large_block_that_grew_and_shrank_is_as_any_other";
+    let output = in_child(
+        NAME,
+        |_| {},
+        || {
+            for _ in 0..20 {
+                let (block, _, size) = grown();
+                // SAFETY: the layouts are the block's, and all that is read is its.
+                unsafe {
+                    // What was a canary reads as zero, as what was never written does.
+                    assert!((10 * MIB..size).step_by(100).all(|at| block.add(at).read() == 0));
+                    let shrunk = HEAP.realloc(block, layout(size, 8), 11 * MIB + 5);
+                    assert_eq!(shrunk.add(10 * MIB - 1).read(), 3);
+                    free(shrunk, 11 * MIB + 5);
+                }
+            }
+            arenite::trim();
+            assert_eq!(arenite::stats().in_use, 0);
+        },
+    );
+    output.assert_success();
 }
 
 /// Would catch a block that is handed out again at once, and contents that the next owner sees: of a block that lay in

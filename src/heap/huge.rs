@@ -336,7 +336,7 @@ unsafe fn drop_tail(header: NonNull<Header>, len: usize) {
 ///
 /// # Safety
 /// The header is valid, and the caller's.
-unsafe fn advise_growing(header: *mut Header, old: usize, new: usize) {
+pub(super) unsafe fn advise_growing(header: *mut Header, old: usize, new: usize) {
     let is_wanted = old < HUGE_PAGES_FROM && HUGE_PAGES_FROM <= new;
     if is_wanted && settings().huge_pages() == HugePages::Large {
         // The whole of it, so that it stays one mapping to the kernel and can be moved by one call.
@@ -455,7 +455,8 @@ unsafe fn move_to(from: *mut u8, old: usize, target: NonNull<u8>, want: usize) -
     }
 }
 
-fn remap_counts(old: usize, new: usize) {
+/// A mapping of `old` bytes is `new` bytes long now.
+pub(super) fn remap_counts(old: usize, new: usize) {
     let mut huge = HUGE.lock();
     huge.counts.mapped = huge.counts.mapped - old + new;
 }

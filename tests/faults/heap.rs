@@ -198,7 +198,7 @@ fn is_elsewhere(file: &str, line: &str) -> bool {
         return true;
     }
     if HARDENED {
-        // Huge blocks are mapped to measure, and neither kept nor grown.
+        // Huge blocks are mapped to measure, not kept, and grow in their own way.
         let is_left_out =
             file == "src/heap/huge.rs" && !has(&["release(start, mapped)"]) || has(&["map_zeroed("]);
         // For C's blocks of no bytes, which Rust does not ask for.

@@ -1,6 +1,9 @@
 //! Huge blocks when hardened: mapped to measure, with a guard page behind, which the block ends at as far as its alignment
 //! allows. Freed ones give their memory back at once and keep their addresses, without access, until the purger's next
 //! round but one.
+//!
+//! A block that grows or shrinks leaves its addresses like one that is freed: its pages move to another mapping. There it
+//! ends before the guard by as much as it takes to begin where in a page it began.
 
 use core::ptr::{self, NonNull};
 
@@ -11,8 +14,9 @@ use crate::base::align;
 use crate::base::sync::{AtomicPtr, AtomicUsize, Ordering};
 use crate::config::{HUGE_KEPT, PAGE_MIN};
 use crate::heap::huge::{self, Header};
-use crate::heap::{fault, segments};
-use crate::vm::{page_size, sys};
+use crate::heap::{directory, fault, segments};
+use crate::vm::release::release;
+use crate::vm::{page_size, platform, sys};
 
 /// Freed blocks.
 struct Quarantine {
@@ -44,13 +48,35 @@ pub(super) fn alloc(size: usize, align: usize) -> *mut u8 {
         let fields = &mut *header.as_ptr();
         let slack = fields.size - size;
         let moved = if align < page_size() { align::down(slack, align.max(16)) } else { 0 };
+        place(header, moved, size)
+    }
+}
+
+/// Puts a block of `size` bytes, with canaries around it, `moved` bytes behind the beginning of the header's data.
+///
+/// # Safety
+/// The header is that of a mapping with no block yet, which has the room, and the caller's.
+unsafe fn place(header: NonNull<Header>, moved: usize, size: usize) -> *mut u8 {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let fields = &mut *header.as_ptr();
         fields.offset += moved;
         fields.asked.store(size, Ordering::Relaxed);
         let block = huge::data(header);
         canary::fill(block.sub(LEAD), LEAD);
-        canary::fill(block.add(size), slack - moved);
+        canary::fill(block.add(size), fields.size - moved - size);
         block
     }
+}
+
+/// How far behind the beginning of its pages the block begins.
+///
+/// # Safety
+/// The header is that of a block, and the caller's.
+unsafe fn moved(header: NonNull<Header>) -> usize {
+    // The pages of the data begin at a page.
+    // SAFETY: passed on to the caller.
+    unsafe { (*header.as_ptr()).offset % page_size() }
 }
 
 /// Whether `inner` lies in the mapping whose header it leads to.
@@ -100,31 +126,111 @@ pub(super) unsafe fn size(block: NonNull<u8>) -> usize {
 /// [`size`] was asked of the block, which is the caller's.
 pub(super) unsafe fn free(block: NonNull<u8>) {
     let header = huge::header_of(block);
-    let start = block.as_ptr();
+    // SAFETY: passed on to the caller.
+    unsafe {
+        take(header);
+        huge::uncount((*header.as_ptr()).size);
+        close(header);
+        quarantine(header);
+    }
+}
+
+/// Makes a block that is out one that is not: dies of one that was written over. Returns how many bytes were asked for, and
+/// how many lie between them and the guard.
+///
+/// # Safety
+/// As for [`free`].
+unsafe fn take(header: NonNull<Header>) -> (usize, usize) {
     // SAFETY: passed on to the caller; the canaries lie in the mapping.
     unsafe {
-        let &Header { offset, size, ref asked, .. } = header.as_ref();
+        let &Header { size, ref asked, .. } = header.as_ref();
+        let block = huge::data(header);
         // Of two threads that free it one comes second.
         let asked = asked.swap(0, Ordering::Relaxed);
         if asked == 0 {
-            fault::die_of_bad_free(start, true);
+            fault::die_of_bad_free(block, true);
         }
-        // The pages of the data begin at a page, where the block may have been moved away from.
-        let slack = size - offset % page_size() - asked;
-        if !canary::is_intact(start.add(asked), slack) {
-            fault::die_of_overflow(start);
+        let slack = size - moved(header) - asked;
+        if !canary::is_intact(block.add(asked), slack) {
+            fault::die_of_overflow(block);
         }
-        if !canary::is_intact(start.sub(LEAD), LEAD) {
-            fault::die_of_underflow(start);
+        if !canary::is_intact(block.sub(LEAD), LEAD) {
+            fault::die_of_underflow(block);
         }
-        huge::uncount(size);
-        close(header);
-        let turn = QUARANTINE.turn.fetch_add(1, Ordering::Relaxed) % HUGE_KEPT;
-        let oldest = QUARANTINE.places[turn].swap(header.as_ptr(), Ordering::AcqRel);
-        if let Some(oldest) = NonNull::new(oldest) {
-            huge::unmap(oldest);
-        }
+        (asked, slack)
     }
+}
+
+/// Makes a block `size` bytes long in a new mapping, to which its pages move: none is copied or touched, and nobody reaches
+/// them by the old addresses. Null, and it is as it was, when that cannot be done.
+///
+/// # Safety
+/// [`size`] was asked of the block, which is the caller's and was allocated with this `align` or a larger one.
+pub(super) unsafe fn realloc(block: NonNull<u8>, size: usize, align: usize) -> *mut u8 {
+    let old = huge::header_of(block);
+    // SAFETY: passed on to the caller; the new mapping is this function's.
+    unsafe {
+        let (moved, old_size) = (moved(old), (*old.as_ptr()).size);
+        let Some(new) = size.checked_add(moved).and_then(|len| huge::map(len, align)) else {
+            return ptr::null_mut();
+        };
+        let new_size = (*new.as_ptr()).size;
+        // No more than goes there: the kernel may have dropped the rest when it refuses.
+        let len = old_size.min(new_size);
+        let (from, to) = (block.as_ptr().sub(moved), huge::data(new));
+        let (asked, slack) = take(old);
+        if platform::move_pages(from, len, NonNull::new_unchecked(to), new_size).is_err() {
+            (*old.as_ptr()).asked.store(asked, Ordering::Relaxed);
+            huge::uncount(new_size);
+            unmap_around(new, to, new_size);
+            return ptr::null_mut();
+        }
+        // What was the canary.
+        let kept = asked.min(size);
+        to.add(moved + kept).write_bytes(0, slack.min(size - kept));
+        let block = place(new, moved, size);
+        huge::advise_growing(new.as_ptr(), old_size, new_size);
+        huge::uncount(old_size);
+        // Another thread may have been faster.
+        if sys::reserve_at(from, len).is_ok() {
+            close(old);
+            quarantine(old);
+        } else {
+            unmap_around(old, from, len);
+        }
+        block
+    }
+}
+
+/// Keeps the addresses of a block from being used again for a while.
+///
+/// # Safety
+/// The block is closed, and the caller's, who gives it away.
+unsafe fn quarantine(header: NonNull<Header>) {
+    let turn = QUARANTINE.turn.fetch_add(1, Ordering::Relaxed) % HUGE_KEPT;
+    let oldest = QUARANTINE.places[turn].swap(header.as_ptr(), Ordering::AcqRel);
+    if let Some(oldest) = NonNull::new(oldest) {
+        // SAFETY: whoever exchanged it out of its place owns it.
+        unsafe { huge::unmap(oldest) };
+    }
+}
+
+/// Unmaps a block but for the range of its mapping, behind the header and before the guard, that is not its own any more.
+///
+/// # Safety
+/// The block is the caller's, who is done with it.
+unsafe fn unmap_around(header: NonNull<Header>, hole: *mut u8, len: usize) {
+    // SAFETY: passed on to the caller.
+    let &Header { start, mapped, size, .. } = unsafe { header.as_ref() };
+    directory::remove(header.as_ptr().cast());
+    let behind = hole.wrapping_add(len);
+    // SAFETY: both parts are the block's.
+    unsafe {
+        release(start, hole.addr() - start.addr());
+        release(behind, start.addr() + mapped - behind.addr());
+    }
+    segments::uncharge(size);
+    huge::remap_counts(mapped, 0);
 }
 
 /// Unmaps what is in quarantine, unless something came since the last call and not `all` shall go. Returns how many bytes

@@ -211,6 +211,15 @@ impl Cache {
                 small::resize(block, old, Fit::new(old.class, new_size));
                 return block.as_ptr();
             }
+            if old.is_none()
+                && route(new_size, align) == Route::Huge
+                && Segment::kind_at(block) == Kind::Huge
+                && let Some(moved) =
+                    NonNull::new(self.alloc_unsplit(options, || huge::realloc(block, new_size, align)))
+            {
+                purge::note_work();
+                return moved.as_ptr();
+            }
             let Some(new) = NonNull::new(self.alloc_checked(options, new_size, align)) else {
                 return ptr::null_mut();
             };
