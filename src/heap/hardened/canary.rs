@@ -61,20 +61,16 @@ pub(super) unsafe fn store(place: NonNull<u8>, tag: u64) {
     unsafe { AtomicU64::from_ptr(place.as_ptr().cast()) }.store(tag.to_le(), Ordering::Relaxed);
 }
 
-/// The bytes of a canary at `addr`.
-fn bytes(addr: usize) -> impl Iterator<Item = u8> {
-    mix(addr as u64).to_le_bytes().into_iter().cycle()
-}
-
 /// Fills `len` bytes with a canary.
 ///
 /// # Safety
 /// The bytes are the caller's.
 pub(super) unsafe fn fill(start: *mut u8, len: usize) {
-    for (i, byte) in bytes(start.addr()).take(len).enumerate() {
-        // SAFETY: passed on to the caller.
-        unsafe { start.add(i).write(byte) };
-    }
+    let word = mix(start.addr() as u64).to_le_bytes();
+    // SAFETY: passed on to the caller.
+    let (words, rest) = unsafe { core::slice::from_raw_parts_mut(start, len) }.as_chunks_mut();
+    words.fill(word);
+    rest.copy_from_slice(&word[..rest.len()]);
 }
 
 /// Whether the canary that [`fill`] wrote is as it was.
@@ -82,8 +78,10 @@ pub(super) unsafe fn fill(start: *mut u8, len: usize) {
 /// # Safety
 /// The bytes can be read.
 pub(super) unsafe fn is_intact(start: *const u8, len: usize) -> bool {
+    let word = mix(start.addr() as u64).to_le_bytes();
     // SAFETY: passed on to the caller.
-    bytes(start.addr()).take(len).enumerate().all(|(i, byte)| unsafe { start.add(i).read() } == byte)
+    let (words, rest) = unsafe { core::slice::from_raw_parts(start, len) }.as_chunks();
+    words.iter().all(|found| *found == word) && *rest == word[..rest.len()]
 }
 
 /// Clears `room` bytes at `start`, and gives the bits of as many at `other`, all words in one. `room` is a multiple of
