@@ -47,7 +47,8 @@ fn locked_is_locked_and_within_the_limit() {
         let text = failed_with(MapOptions::new(4 * page).locked().map_anonymous(), libc::EAGAIN);
         says(&text, &[", locked, anonymous", "(os error 11); locked: more than RLIMIT_MEMLOCK allows"]);
         limit_locked_memory(0);
-        let text = failed_with(MapOptions::new(1).locked().map_anonymous(), libc::EPERM);
+        let refused = if cfg!(target_env = "musl") { libc::ENOMEM } else { libc::EPERM };
+        let text = failed_with(MapOptions::new(1).locked().map_anonymous(), refused);
         says(&text, &["locked: more than RLIMIT_MEMLOCK allows"]);
     });
 }

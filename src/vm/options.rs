@@ -286,6 +286,12 @@ impl MapOptions {
             (libc::EAGAIN | libc::EPERM, ..) if self.locked => {
                 Some("locked: more than RLIMIT_MEMLOCK allows".to_owned())
             }
+            // What musl makes of EPERM.
+            (libc::ENOMEM, None, Address::KernelChoice, Backing::Anonymous)
+                if self.locked && cfg!(target_env = "musl") =>
+            {
+                Some("locked: more than RLIMIT_MEMLOCK allows, or out of memory".to_owned())
+            }
             (libc::ENOMEM, Some(huge), ..) => Some(format!("{huge}: too few are free in the kernel's pool")),
             (libc::ENOMEM, None, ..) if granule > page_size() => Some(format!(
                 "huge pages ({granule} bytes) of the file: too few are free in the kernel's pool"

@@ -15,14 +15,20 @@ pub(crate) use super::child::{Output, alone, in_child, output_in_time, this_bina
 /// For a forked child: it is killed after this, and the test fails.
 const TIME_OF_A_FORK: Duration = Duration::from_secs(30);
 
+/// What names a limit: the C libraries disagree.
+#[cfg(target_env = "gnu")]
+pub(crate) type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+pub(crate) type Resource = libc::c_int;
+
 /// Limits a command's resource, as `ulimit` does.
-pub(crate) fn limit(command: &mut Command, resource: libc::__rlimit_resource_t, bytes: usize) {
+pub(crate) fn limit(command: &mut Command, resource: Resource, bytes: usize) {
     // SAFETY: `setrlimit` may be called between fork and exec.
     unsafe { command.pre_exec(move || set_limit(resource, bytes)) };
 }
 
 /// The soft limit only, so that it can be raised again.
-pub(crate) fn set_limit(resource: libc::__rlimit_resource_t, bytes: usize) -> std::io::Result<()> {
+pub(crate) fn set_limit(resource: Resource, bytes: usize) -> std::io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the struct is filled by the first call and read by the second.
     let result = unsafe {
