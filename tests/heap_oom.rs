@@ -279,9 +279,8 @@ fn a_kept_huge_block_does_not_stand_in_the_way() {
     .assert_success();
 }
 
-/// The same for a block that grows in place.
+/// The same for a block that grows, in place or by moving its pages, which count once.
 #[test]
-#[cfg_attr(feature = "hardened", ignore = "huge blocks move to grow")]
 fn what_is_kept_does_not_stand_in_the_way_of_growth() {
     const NAME: &str = "what_is_kept_does_not_stand_in_the_way_of_growth";
     in_child(NAME, limited(100 * MIB), || {
@@ -308,7 +307,6 @@ fn what_a_huge_block_does_not_need_does_not_stand_in_the_way() {
 /// Two threads that together stay below the limit: neither is ever refused. Would catch one that does not wait for the
 /// room that the other makes.
 #[test]
-#[cfg_attr(feature = "hardened", ignore = "what one thread has in quarantine counts for the other")]
 fn threads_below_the_limit_are_not_refused() {
     const NAME: &str = "threads_below_the_limit_are_not_refused";
     in_child(NAME, limited(64 * MIB), || {
@@ -339,7 +337,6 @@ fn threads_below_the_limit_are_not_refused() {
 /// The same for huge blocks, where the bound on what is kept is low. Would catch one whose memory another thread is just
 /// giving back, to keep a newer one in its place.
 #[test]
-#[cfg_attr(feature = "hardened", ignore = "what one thread has in quarantine counts for the other")]
 fn threads_with_huge_blocks_below_the_limit_are_not_refused() {
     const NAME: &str = "threads_with_huge_blocks_below_the_limit_are_not_refused";
     let set_up = |command: &mut Command| {

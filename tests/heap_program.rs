@@ -136,7 +136,6 @@ fn the_largest_alignments_are_refused_or_kept() {
 
 /// Would catch an overflow that makes a huge request a small one, and a request that ends the process.
 #[test]
-#[cfg_attr(feature = "hardened", ignore = "a huge block that grows is copied, untouched pages too")]
 fn terabytes_work_or_are_refused() {
     let mut kept = Block::alloc(layout(1000, 8)).unwrap();
     kept.fill(1);

@@ -17,10 +17,10 @@ use core::ptr::{self, NonNull};
 use crate::base::align;
 use crate::base::sync::{AtomicUsize, Ordering};
 use crate::config::{
-    GRANULES, HARDENED, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HUGE_PAGES_FROM, HUGE_SLACK_SHARE,
-    HugePages, PAGE_MIN, SEGMENT,
+    GRANULES, HARDENED, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HUGE_SLACK_SHARE, HugePages, PAGE_MIN,
+    SEGMENT,
 };
-use crate::heap::huge_mapping::{is_scarce, map_aligned, map_aligned_to_measure, roomy};
+use crate::heap::huge_mapping::{advise_growing, is_scarce, map_aligned, map_aligned_to_measure, roomy};
 use crate::heap::segment::Segment;
 use crate::heap::settings::settings;
 use crate::heap::{directory, fault, hardened, purge, round, segments};
@@ -161,9 +161,7 @@ pub(crate) unsafe fn usable_size(block: NonNull<u8>) -> usize {
 /// # Safety
 /// `block` is a huge block that is out, and the caller's.
 pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
-    let Some(len) = align::checked_up(size, page_size()).filter(|len| *len <= LARGEST) else {
-        return ptr::null_mut();
-    };
+    let Some(len) = whole_pages(size) else { return ptr::null_mut() };
     let header = header_of(block);
     // SAFETY: a block that is out has its header, which belongs to the block's owner.
     unsafe {
@@ -180,7 +178,7 @@ pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
             drop_tail(header, len);
             segments::uncharge(old - len);
         }
-        advise_growing(header.as_ptr(), old, len);
+        advise_growing((*header.as_ptr()).start, (*header.as_ptr()).mapped, old, len);
         (*header.as_ptr()).size = len;
         (*header.as_ptr()).dirty = (*header.as_ptr()).dirty.max(len);
         let mut huge = HUGE.lock();
@@ -332,36 +330,36 @@ unsafe fn drop_tail(header: NonNull<Header>, len: usize) {
     }
 }
 
-/// Asks for huge pages when a block grows to a size for which they are wanted: what grows was full, so it will be again.
-///
-/// # Safety
-/// The header is valid, and the caller's.
-pub(super) unsafe fn advise_growing(header: *mut Header, old: usize, new: usize) {
-    let is_wanted = old < HUGE_PAGES_FROM && HUGE_PAGES_FROM <= new;
-    if is_wanted && settings().huge_pages() == HugePages::Large {
-        // The whole of it, so that it stays one mapping to the kernel and can be moved by one call.
-        // SAFETY: the mapping is the block's.
-        unsafe { platform::advise_huge_pages((*header).start, (*header).mapped) };
-    }
+/// How many bytes of whole pages a block of `size` has; none where no address space is so large.
+pub(super) fn whole_pages(size: usize) -> Option<usize> {
+    align::checked_up(size, page_size()).filter(|len| *len <= LARGEST)
 }
 
 /// Makes a mapping with a header.
 pub(super) fn map(size: usize, align: usize) -> Option<NonNull<Header>> {
-    let len = align::checked_up(size, page_size()).filter(|len| *len <= LARGEST && align <= LARGEST)?;
-    // Between the header and the data: a page, or what the alignment asks for. Data that are aligned to a segment or
-    // more have their header a whole segment before them.
-    let offset = align.clamp(page_size(), SEGMENT);
+    let len = whole_pages(size)?;
     if !segments::charge(len) {
         return None;
     }
-    let mapped = roomy(offset, len)
+    let header = map_charged(len, align);
+    if header.is_none() {
+        segments::uncharge(len);
+    }
+    header
+}
+
+/// The same for `len` bytes of whole pages that count against the memory limit already.
+pub(super) fn map_charged(len: usize, align: usize) -> Option<NonNull<Header>> {
+    if align > LARGEST {
+        return None;
+    }
+    // Between the header and the data: a page, or what the alignment asks for. Data that are aligned to a segment or
+    // more have their header a whole segment before them.
+    let offset = align.clamp(page_size(), SEGMENT);
+    let (start, mapped, header) = roomy(offset, len)
         .filter(|_| !HARDENED && !is_scarce())
         .and_then(|total| map_aligned(total, offset, align))
-        .or_else(|| map_aligned_to_measure(len.checked_add(offset)?, offset, align));
-    let Some((start, mapped, header)) = mapped else {
-        segments::uncharge(len);
-        return None;
-    };
+        .or_else(|| map_aligned_to_measure(len.checked_add(offset)?, offset, align))?;
     let header = header.cast::<Header>();
     // SAFETY: the header lies in the mapping, which is this function's.
     unsafe {

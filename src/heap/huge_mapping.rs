@@ -2,10 +2,10 @@
 //! [`super::huge`]'s.
 
 use crate::base::align;
-use crate::config::{HARDENED, SEGMENT};
+use crate::config::{HARDENED, HUGE_PAGES_FROM, HugePages, SEGMENT};
 use crate::heap::settings::settings;
 use crate::vm::release::release;
-use crate::vm::{page_size, sys};
+use crate::vm::{page_size, platform, sys};
 
 /// Whether mappings are made to measure: what is mapped and not touched counts for something.
 pub(super) fn is_scarce() -> bool {
@@ -65,4 +65,18 @@ fn header_in(start: *mut u8, offset: usize, align: usize) -> Option<*mut u8> {
     let lead = if offset == SEGMENT { SEGMENT } else { 0 };
     let aligned = align::checked_up(start.addr().checked_add(lead)?, align)?;
     Some(start.with_addr(aligned - lead))
+}
+
+/// Asks for huge pages in a block's mapping when the block grows from `old` to `new` bytes, for which they are wanted: what
+/// grows was full, so it will be again.
+///
+/// # Safety
+/// The mapping is the caller's.
+pub(super) unsafe fn advise_growing(start: *mut u8, mapped: usize, old: usize, new: usize) {
+    let is_wanted = old < HUGE_PAGES_FROM && HUGE_PAGES_FROM <= new;
+    if is_wanted && settings().huge_pages() == HugePages::Large {
+        // The whole of it, so that it stays one mapping to the kernel and can be moved by one call.
+        // SAFETY: passed on to the caller.
+        unsafe { platform::advise_huge_pages(start, mapped) };
+    }
 }

@@ -14,6 +14,7 @@ use crate::base::align;
 use crate::base::sync::{AtomicPtr, AtomicUsize, Ordering};
 use crate::config::{HUGE_KEPT, PAGE_MIN};
 use crate::heap::huge::{self, Header};
+use crate::heap::huge_mapping::advise_growing;
 use crate::heap::{directory, fault, segments};
 use crate::vm::release::release;
 use crate::vm::{page_size, platform, sys};
@@ -129,8 +130,10 @@ pub(super) unsafe fn free(block: NonNull<u8>) {
     // SAFETY: passed on to the caller.
     unsafe {
         take(header);
-        huge::uncount((*header.as_ptr()).size);
+        let size = (*header.as_ptr()).size;
+        huge::uncount(size);
         close(header);
+        segments::uncharge(size);
         quarantine(header);
     }
 }
@@ -171,10 +174,18 @@ pub(super) unsafe fn realloc(block: NonNull<u8>, size: usize, align: usize) -> *
     // SAFETY: passed on to the caller; the new mapping is this function's.
     unsafe {
         let (moved, old_size) = (moved(old), (*old.as_ptr()).size);
-        let Some(new) = size.checked_add(moved).and_then(|len| huge::map(len, align)) else {
+        let Some(new_size) = size.checked_add(moved).and_then(huge::whole_pages) else {
             return ptr::null_mut();
         };
-        let new_size = (*new.as_ptr()).size;
+        // What moves counts already.
+        let more = new_size.saturating_sub(old_size);
+        if !segments::charge(more) {
+            return ptr::null_mut();
+        }
+        let Some(new) = huge::map_charged(new_size, align) else {
+            segments::uncharge(more);
+            return ptr::null_mut();
+        };
         // No more than goes there: the kernel may have dropped the rest when it refuses.
         let len = old_size.min(new_size);
         let (from, to) = (block.as_ptr().sub(moved), huge::data(new));
@@ -183,14 +194,16 @@ pub(super) unsafe fn realloc(block: NonNull<u8>, size: usize, align: usize) -> *
             (*old.as_ptr()).asked.store(asked, Ordering::Relaxed);
             huge::uncount(new_size);
             unmap_around(new, to, new_size);
+            segments::uncharge(more);
             return ptr::null_mut();
         }
         // What was the canary.
         let kept = asked.min(size);
         to.add(moved + kept).write_bytes(0, slack.min(size - kept));
         let block = place(new, moved, size);
-        huge::advise_growing(new.as_ptr(), old_size, new_size);
+        advise_growing((*new.as_ptr()).start, (*new.as_ptr()).mapped, old_size, new_size);
         huge::uncount(old_size);
+        segments::uncharge(old_size.saturating_sub(new_size));
         // Another thread may have been faster.
         if sys::reserve_at(from, len).is_ok() {
             close(old);
@@ -221,7 +234,7 @@ unsafe fn quarantine(header: NonNull<Header>) {
 /// The block is the caller's, who is done with it.
 unsafe fn unmap_around(header: NonNull<Header>, hole: *mut u8, len: usize) {
     // SAFETY: passed on to the caller.
-    let &Header { start, mapped, size, .. } = unsafe { header.as_ref() };
+    let &Header { start, mapped, .. } = unsafe { header.as_ref() };
     directory::remove(header.as_ptr().cast());
     let behind = hole.wrapping_add(len);
     // SAFETY: both parts are the block's.
@@ -229,7 +242,6 @@ unsafe fn unmap_around(header: NonNull<Header>, hole: *mut u8, len: usize) {
         release(start, hole.addr() - start.addr());
         release(behind, start.addr() + mapped - behind.addr());
     }
-    segments::uncharge(size);
     huge::remap_counts(mapped, 0);
 }
 
@@ -260,7 +272,6 @@ unsafe fn close(header: NonNull<Header>) {
         let start = huge::data(header).map_addr(|addr| align::down(addr, page_size()));
         let _ = sys::purge(start, fields.size);
         let _ = sys::protect(start, fields.size, libc::PROT_NONE);
-        segments::uncharge(fields.size);
         (fields.size, fields.dirty) = (0, 0);
     }
 }
