@@ -63,6 +63,46 @@ fn grows_and_shrinks_in_place() {
     block.free();
 }
 
+/// Would catch a block that the kernel holds in pieces, and so does not move, taken for a lack of memory: what is parked, and
+/// in quarantine, would go home for it.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_block_in_pieces_grows_and_costs_nobody_anything() {
+    alone("a_block_in_pieces_grows_and_costs_nobody_anything", || {
+        let blocks: Vec<Block> = (0..200).map(|_| Block::alloc(layout(64, 8)).unwrap()).collect();
+        blocks.into_iter().for_each(Block::free);
+        let mut block = Block::alloc(layout(10 * MIB, 8)).unwrap();
+        block.fill(3);
+        let parked = || arenite::stats().classes().map(|class| class.in_caches).sum::<usize>();
+        let before = parked();
+        let middle = block.bytes()[5 * MIB..].as_mut_ptr().map_addr(|addr| addr & !(64 * KIB - 1));
+        // SAFETY: the advice is about core dumps.
+        assert_eq!(unsafe { libc::madvise(middle.cast(), 64 * KIB, libc::MADV_DONTDUMP) }, 0);
+        // Checks the contents.
+        block.realloc(100 * MIB).unwrap().free();
+        assert!(before > 0 && parked() == before, "{} of {before}", parked());
+    });
+}
+
+/// Would catch a shrunk block of which the kernel moved some pieces, but not all.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_block_with_a_piece_that_does_not_move_shrinks() {
+    alone("a_block_with_a_piece_that_does_not_move_shrinks", || {
+        const MSEAL: libc::c_long = 462;
+        let mut block = Block::alloc(layout(20 * MIB, 8)).unwrap();
+        block.fill(3);
+        let middle = block.bytes()[5 * MIB..].as_mut_ptr().map_addr(|addr| addr & !(64 * KIB - 1));
+        // SAFETY: the pages stay as they are, until the process ends.
+        if unsafe { libc::syscall(MSEAL, middle, 64 * KIB, 0) } != 0 {
+            println!("SKIPPED: {}", std::io::Error::last_os_error());
+            return;
+        }
+        // Checks the contents. It is not freed: its pages can never be given back.
+        let _ = block.realloc(10 * MIB).unwrap();
+    });
+}
+
 /// Would catch a large alignment that is lost on a move, and data that are.
 #[test]
 fn aligned_blocks_keep_their_alignment_when_they_grow() {

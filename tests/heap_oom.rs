@@ -265,6 +265,37 @@ fn what_a_thread_freed_serves_it() {
     .assert_success();
 }
 
+/// Blocks that threads hold for themselves, quarantine among them.
+fn parked() -> usize {
+    arenite::stats().classes().map(|class| class.in_caches).sum()
+}
+
+/// Would catch a request that no memory could meet and that costs others what is kept for them: whoever chooses a length
+/// would choose when quarantine ends.
+#[test]
+fn the_impossible_leaves_caches_as_they_are() {
+    const NAME: &str = "the_impossible_leaves_caches_as_they_are";
+    in_child(NAME, limited(GIB), || {
+        let blocks: Vec<Block> = (0..400).map(|_| Block::alloc(layout(64, 8)).unwrap()).collect();
+        blocks.into_iter().for_each(Block::free);
+        let (small, huge) =
+            (Block::alloc(layout(64, 8)).unwrap(), Block::alloc(layout(10 * MIB, 8)).unwrap());
+        let before = parked();
+        assert!(before > 0);
+        let mut blocks = [small, huge];
+        for size in [GIB + 1, 1 << 47, 1 << 60, isize::MAX as usize - 64 * MIB] {
+            for align in [8, 64 * KIB, 64 * MIB] {
+                assert!(Block::alloc(layout(size, align)).is_none());
+                assert!(Block::alloc_zeroed(layout(size, align)).is_none());
+            }
+            blocks = blocks.map(|block| block.realloc(size).expect_err("that cannot be"));
+        }
+        assert_eq!(parked(), before);
+        blocks.into_iter().for_each(Block::free);
+    })
+    .assert_success();
+}
+
 /// A kept huge block is made larger for the next request, or is in its way.
 #[test]
 fn a_kept_huge_block_does_not_stand_in_the_way() {

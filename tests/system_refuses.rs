@@ -91,6 +91,10 @@ fn run_arenas(bytes: usize) -> usize {
 /// Would catch a purge whose refusal is taken for done: memory would be handed out as zero that is not; and a purger
 /// that does not end.
 #[test]
+#[cfg_attr(
+    feature = "hardened",
+    ignore = "guards that were made by advice go by advice: their runs wait for it"
+)]
 fn madvise_is_refused() {
     for errno in [libc::EPERM, libc::ENOSYS, libc::ENOMEM, libc::EINVAL] {
         alone("madvise_is_refused", || {
@@ -120,6 +124,30 @@ fn mremap_is_refused() {
             assert!(MapOptions::new(5000).map_anonymous().unwrap().grow(1 << 20).is_err());
         });
     }
+}
+
+/// A sandbox that refuses that too by which the heap asks what became of a place that pages were not moved to. Would catch
+/// addresses that are lost time and again.
+#[test]
+fn mremap_and_questions_are_refused() {
+    alone("mremap_and_questions_are_refused", || {
+        let addresses = || {
+            let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+            statm.split(' ').next().unwrap().parse::<usize>().unwrap() * 4 * KIB
+        };
+        refuse(libc::SYS_mremap, libc::EPERM);
+        refuse(libc::SYS_process_vm_readv, libc::EPERM);
+        let before = addresses();
+        let mut block = Block::alloc(layout(10 * MIB, 8)).unwrap();
+        for n in 1..=100 {
+            block.fill(n);
+            // Beyond the room to grow, and back.
+            block = block.realloc(if n % 2 == 1 { 50 * MIB } else { 10 * MIB }).unwrap();
+        }
+        block.free();
+        arenite::trim();
+        assert!(addresses() < before + 400 * MIB, "{} MiB more", (addresses() - before) / MIB);
+    });
 }
 
 /// Nothing can be committed any more. Would catch a crash on the way to null, and committed memory that is not used.

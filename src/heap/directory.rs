@@ -13,7 +13,7 @@ use crate::base::sync::{AtomicU64, Ordering};
 use crate::config::SEGMENT;
 
 /// Bits of an address that the kernel may give out without being asked for more by a hint.
-const ADDRESS_BITS: u32 = if cfg!(target_arch = "x86_64") { 47 } else { 48 };
+pub(super) const ADDRESS_BITS: u32 = if cfg!(target_arch = "x86_64") { 47 } else { 48 };
 
 const WORDS: usize = (1 << ADDRESS_BITS) / SEGMENT / 64;
 

@@ -20,7 +20,9 @@ use crate::config::{
     GRANULES, HARDENED, HUGE_CLEARED, HUGE_KEPT, HUGE_KEPT_BYTES, HUGE_SLACK_SHARE, HugePages, PAGE_MIN,
     SEGMENT,
 };
-use crate::heap::huge_mapping::{advise_growing, is_scarce, map_aligned, map_aligned_to_measure, roomy};
+use crate::heap::huge_mapping::{
+    advise_growing, is_scarce, map_aligned, map_aligned_to_measure, roomy, whole_pages,
+};
 use crate::heap::segment::Segment;
 use crate::heap::settings::settings;
 use crate::heap::{directory, fault, hardened, purge, round, segments};
@@ -49,8 +51,13 @@ pub(super) struct Header {
 
 const_assert!(size_of::<Header>() <= PAGE_MIN);
 
-/// No address space is larger. What is refused here does not send the heap looking for memory to give back.
-const LARGEST: usize = 1 << 52;
+/// Why a block is not resized.
+pub(crate) enum Refusal {
+    /// There may be room once memory was given back.
+    NoRoom,
+    /// Its pages do not move.
+    Immovable,
+}
 
 #[derive(Debug)]
 struct Huge {
@@ -155,25 +162,21 @@ pub(crate) unsafe fn usable_size(block: NonNull<u8>) -> usize {
     unsafe { (*header_of(block).as_ptr()).size }
 }
 
-/// Makes the block `size` bytes long, moving its pages if need be; null, and nothing is changed, when that cannot be
-/// done without copying.
+/// Makes the block `size` bytes long, moving its pages if need be; nothing is changed when that is refused.
 ///
 /// # Safety
 /// `block` is a huge block that is out, and the caller's.
-pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
-    let Some(len) = whole_pages(size) else { return ptr::null_mut() };
+pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> Result<NonNull<u8>, Refusal> {
+    let len = whole_pages(size).ok_or(Refusal::Immovable)?;
     let header = header_of(block);
     // SAFETY: a block that is out has its header, which belongs to the block's owner.
     unsafe {
         let old = (*header.as_ptr()).size;
         if len > old && !segments::charge(len - old) {
-            return ptr::null_mut();
+            return Err(Refusal::NoRoom);
         }
-        let resized = if len <= capacity(header) { Some(header) } else { enlarge(header, len) };
-        let Some(header) = resized else {
-            segments::uncharge(len - old);
-            return ptr::null_mut();
-        };
+        let resized = if len <= capacity(header) { Ok(header) } else { enlarge(header, len) };
+        let header = resized.inspect_err(|_| segments::uncharge(len - old))?;
         if len < old {
             drop_tail(header, len);
             segments::uncharge(old - len);
@@ -184,7 +187,7 @@ pub(crate) unsafe fn realloc(block: NonNull<u8>, size: usize) -> *mut u8 {
         let mut huge = HUGE.lock();
         huge.counts.bytes = huge.counts.bytes - old + len;
         drop(huge);
-        data(header)
+        Ok(NonNull::new_unchecked(data(header)))
     }
 }
 
@@ -330,11 +333,6 @@ unsafe fn drop_tail(header: NonNull<Header>, len: usize) {
     }
 }
 
-/// How many bytes of whole pages a block of `size` has; none where no address space is so large.
-pub(super) fn whole_pages(size: usize) -> Option<usize> {
-    align::checked_up(size, page_size()).filter(|len| *len <= LARGEST)
-}
-
 /// Makes a mapping with a header.
 pub(super) fn map(size: usize, align: usize) -> Option<NonNull<Header>> {
     let len = whole_pages(size)?;
@@ -350,9 +348,6 @@ pub(super) fn map(size: usize, align: usize) -> Option<NonNull<Header>> {
 
 /// The same for `len` bytes of whole pages that count against the memory limit already.
 pub(super) fn map_charged(len: usize, align: usize) -> Option<NonNull<Header>> {
-    if align > LARGEST {
-        return None;
-    }
     // Between the header and the data: a page, or what the alignment asks for. Data that are aligned to a segment or
     // more have their header a whole segment before them.
     let offset = align.clamp(page_size(), SEGMENT);
@@ -379,42 +374,41 @@ pub(super) fn map_charged(len: usize, align: usize) -> Option<NonNull<Header>> {
     NonNull::new(header)
 }
 
-/// Enlarges the mapping to room for `len` bytes, moving its pages if need be. None, and nothing is changed, when that
-/// cannot be done.
+/// Enlarges the mapping to room for `len` bytes, moving its pages if need be; nothing is changed when that is refused.
 ///
 /// # Safety
 /// The block is the caller's.
-unsafe fn enlarge(header: NonNull<Header>, len: usize) -> Option<NonNull<Header>> {
+unsafe fn enlarge(header: NonNull<Header>, len: usize) -> Result<NonNull<Header>, Refusal> {
     // SAFETY: passed on to the caller.
     let &Header { start, mapped, offset, .. } = unsafe { header.as_ref() };
     if offset >= SEGMENT {
-        return None;
+        return Err(Refusal::Immovable);
     }
     let from = header.as_ptr().cast::<u8>();
     let before = from.addr() - start.addr();
     let old = mapped - before;
-    let want = if is_scarce() { len.checked_add(offset)? } else { roomy(offset, len)? };
-    let want = align::up(want, page_size());
+    let want = if is_scarce() { len.checked_add(offset) } else { roomy(offset, len) };
+    let want = align::up(want.ok_or(Refusal::Immovable)?, page_size());
     // SAFETY: the range is the block's mapping from the header on.
     match unsafe { platform::resize_range(from, old, want, false) } {
         Ok(_) => {
             // SAFETY: the header is valid, and the block's owner the only one to use it.
             unsafe { (*header.as_ptr()).mapped = before + want };
             remap_counts(mapped, before + want);
-            return Some(header);
+            return Ok(header);
         }
         // The kernel holds it in pieces, because somebody advised or locked a part, and moves only whole mappings.
-        Err(Errno(libc::EFAULT)) => return None,
+        Err(Errno(libc::EFAULT)) => return Err(Refusal::Immovable),
         Err(_) => {}
     }
-    let target = sys::reserve_aligned(want, SEGMENT).ok()?;
+    let target = sys::reserve_aligned(want, SEGMENT).map_err(|_| Refusal::NoRoom)?;
     // Once the pages have moved the place is anybody's.
     directory::remove(from);
     // SAFETY: source and target are whole mappings of the caller's and of this function's.
     unsafe {
         if !move_to(from, old, target, want) {
             directory::add(from);
-            return None;
+            return Err(Refusal::Immovable);
         }
         if before > 0 {
             release(start, before);
@@ -424,7 +418,7 @@ unsafe fn enlarge(header: NonNull<Header>, len: usize) -> Option<NonNull<Header>
         (*moved.as_ptr()).start = target.as_ptr();
         (*moved.as_ptr()).mapped = want;
         remap_counts(mapped, want);
-        Some(moved)
+        Ok(moved)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use crate::base::align;
 use crate::config::{HARDENED, HUGE_PAGES_FROM, HugePages, SEGMENT};
+use crate::heap::directory::ADDRESS_BITS;
 use crate::heap::settings::settings;
 use crate::vm::release::release;
 use crate::vm::{page_size, platform, sys};
@@ -10,6 +11,20 @@ use crate::vm::{page_size, platform, sys};
 /// Whether mappings are made to measure: what is mapped and not touched counts for something.
 pub(super) fn is_scarce() -> bool {
     settings().is_commit_strict() || sys::address_space_limit().is_some() || sys::data_limit().is_some()
+}
+
+/// No address space is larger.
+const LARGEST: usize = 1 << ADDRESS_BITS;
+
+/// Whether a block of this layout may exist. What is impossible does not send the heap looking for memory to give back: who
+/// chooses a length shall not choose when others lose what is kept for them.
+pub(super) fn is_possible(size: usize, align: usize) -> bool {
+    align <= LARGEST && whole_pages(size).is_some_and(|len| len <= settings().memory_limit())
+}
+
+/// How many bytes of whole pages a block of `size` has; none where no address space is so large.
+pub(super) fn whole_pages(size: usize) -> Option<usize> {
+    align::checked_up(size, page_size()).filter(|len| *len <= LARGEST)
 }
 
 /// How long a mapping for `len` bytes of data at `offset` should be, room included; none where that overflows.

@@ -7,6 +7,8 @@ use core::ptr::{self, NonNull};
 use crate::base::align;
 use crate::config::{GRANULE, HARDENED, MIDDLE_MAX, Options, SMALL_MAX};
 use crate::heap::cache::{Cache, unmark};
+use crate::heap::huge::Refusal;
+use crate::heap::huge_mapping::is_possible;
 use crate::heap::magazine::{FRESH, FRESH_WITHIN};
 use crate::heap::segment::{Kind, Segment};
 use crate::heap::size_class::{INLINE_MAX, LINEAR_MAX, SizeClass};
@@ -231,7 +233,7 @@ impl Cache {
             Route::Middle(class) => {
                 let Some(block) = middle::alloc_kept(class) else {
                     let cleared = if zeroed { size } else { 0 };
-                    return self.alloc_unsplit(options, || middle::alloc(class, cleared));
+                    return self.alloc_unsplit(options, size, align, || middle::alloc(class, cleared));
                 };
                 if zeroed {
                     // SAFETY: the block is this function's and at least as long.
@@ -239,7 +241,7 @@ impl Cache {
                 }
                 block.as_ptr()
             }
-            Route::Huge => self.alloc_unsplit(options, || huge::alloc(size, align, zeroed)),
+            Route::Huge => self.alloc_unsplit(options, size, align, || huge::alloc(size, align, zeroed)),
         }
     }
 
@@ -382,9 +384,18 @@ impl Cache {
         }
     }
 
-    /// Runs `alloc` for a block that is no part of a slab, again if need be after memory was given back.
-    pub(super) fn alloc_unsplit(&self, options: &Options, alloc: impl Fn() -> *mut u8) -> *mut u8 {
+    /// Runs `alloc` for a block of this layout that is no part of a slab, again if need be after memory was given back.
+    pub(super) fn alloc_unsplit(
+        &self,
+        options: &Options,
+        size: usize,
+        align: usize,
+        alloc: impl Fn() -> *mut u8,
+    ) -> *mut u8 {
         process::start(options);
+        if !is_possible(size, align) {
+            return ptr::null_mut();
+        }
         let block = self.retry_after_reclaim(|| NonNull::new(alloc()));
         purge::note_growth();
         block.map_or(ptr::null_mut(), NonNull::as_ptr)
@@ -410,12 +421,14 @@ impl Cache {
                 }
                 block.as_ptr()
             }
-            (Route::Huge, Route::Huge) => {
+            (Route::Huge, Route::Huge) if is_possible(size, 1) => {
                 // SAFETY: passed on to the caller; nothing has changed after a failure.
-                let resized =
-                    self.retry_after_reclaim(|| NonNull::new(unsafe { huge::realloc(block, size) }));
+                let resized = self.retry_after_reclaim(|| match unsafe { huge::realloc(block, size) } {
+                    Err(Refusal::NoRoom) => None,
+                    resized => Some(resized.ok()),
+                });
                 purge::note_growth();
-                resized.map_or(ptr::null_mut(), NonNull::as_ptr)
+                resized.flatten().map_or(ptr::null_mut(), NonNull::as_ptr)
             }
             _ => ptr::null_mut(),
         }

@@ -13,11 +13,12 @@ use super::canary;
 use crate::base::align;
 use crate::base::sync::{AtomicPtr, AtomicUsize, Ordering};
 use crate::config::{HUGE_KEPT, PAGE_MIN};
+use crate::heap::cache::Cache;
 use crate::heap::huge::{self, Header};
-use crate::heap::huge_mapping::advise_growing;
+use crate::heap::huge_mapping::{advise_growing, is_possible, whole_pages};
 use crate::heap::{directory, fault, segments};
 use crate::vm::release::release;
-use crate::vm::{page_size, platform, sys};
+use crate::vm::{Errno, page_size, platform, sys};
 
 /// Freed blocks.
 struct Quarantine {
@@ -168,35 +169,52 @@ unsafe fn take(header: NonNull<Header>) -> (usize, usize) {
 /// them by the old addresses. Null, and it is as it was, when that cannot be done.
 ///
 /// # Safety
-/// [`size`] was asked of the block, which is the caller's and was allocated with this `align` or a larger one.
-pub(super) unsafe fn realloc(block: NonNull<u8>, size: usize, align: usize) -> *mut u8 {
+/// [`size`] was asked of the block, which is the caller's and was allocated with this `align` or a larger one. The calling
+/// thread owns the cache.
+pub(super) unsafe fn realloc(cache: &Cache, block: NonNull<u8>, size: usize, align: usize) -> *mut u8 {
     let old = huge::header_of(block);
     // SAFETY: passed on to the caller; the new mapping is this function's.
     unsafe {
         let (moved, old_size) = (moved(old), (*old.as_ptr()).size);
-        let Some(new_size) = size.checked_add(moved).and_then(huge::whole_pages) else {
-            return ptr::null_mut();
-        };
+        let new_size = size.checked_add(moved).filter(|&len| is_possible(len, align)).and_then(whole_pages);
+        let Some(new_size) = new_size else { return ptr::null_mut() };
         // What moves counts already.
         let more = new_size.saturating_sub(old_size);
-        if !segments::charge(more) {
-            return ptr::null_mut();
-        }
-        let Some(new) = huge::map_charged(new_size, align) else {
-            segments::uncharge(more);
-            return ptr::null_mut();
+        let map = || {
+            let new = segments::charge(more).then(|| huge::map_charged(new_size, align))?;
+            if new.is_none() {
+                segments::uncharge(more);
+            }
+            new
         };
+        let Some(new) = cache.retry_after_reclaim(map) else { return ptr::null_mut() };
         // No more than goes there: the kernel may have dropped the rest when it refuses.
         let len = old_size.min(new_size);
         let (from, to) = (block.as_ptr().sub(moved), huge::data(new));
         let (asked, slack) = take(old);
-        if platform::move_pages(from, len, NonNull::new_unchecked(to), new_size).is_err() {
+        // Of the two places one is nobody's for an instant, and then another thread's perhaps, or a forked child's: nothing
+        // that lies there is to be taken for a part of the block.
+        directory::remove(old.as_ptr().cast());
+        directory::remove(new.as_ptr().cast());
+        // Kernels from 6.17 on move what is in pieces if it gets no longer, and may give up in the middle.
+        let is_in_pieces = len == new_size
+            && platform::resize_range(from, len, len + page_size(), false) == Err(Errno(libc::EFAULT));
+        let is_moved = if is_in_pieces {
+            release(to, new_size);
+            false
+        } else {
+            platform::move_pages(from, len, NonNull::new_unchecked(to), new_size).is_ok()
+        };
+        if !is_moved {
             (*old.as_ptr()).asked.store(asked, Ordering::Relaxed);
+            directory::add(old.as_ptr().cast());
             huge::uncount(new_size);
             unmap_around(new, to, new_size);
             segments::uncharge(more);
             return ptr::null_mut();
         }
+        let is_reserved = sys::reserve_at(from, len).is_ok();
+        directory::add(new.as_ptr().cast());
         // What was the canary.
         let kept = asked.min(size);
         to.add(moved + kept).write_bytes(0, slack.min(size - kept));
@@ -205,7 +223,8 @@ pub(super) unsafe fn realloc(block: NonNull<u8>, size: usize, align: usize) -> *
         huge::uncount(old_size);
         segments::uncharge(old_size.saturating_sub(new_size));
         // Another thread may have been faster.
-        if sys::reserve_at(from, len).is_ok() {
+        if is_reserved {
+            directory::add(old.as_ptr().cast());
             close(old);
             quarantine(old);
         } else {
@@ -231,11 +250,10 @@ unsafe fn quarantine(header: NonNull<Header>) {
 /// Unmaps a block but for the range of its mapping, behind the header and before the guard, that is not its own any more.
 ///
 /// # Safety
-/// The block is the caller's, who is done with it.
+/// The block is the caller's, who is done with it, and the directory does not know it.
 unsafe fn unmap_around(header: NonNull<Header>, hole: *mut u8, len: usize) {
     // SAFETY: passed on to the caller.
     let &Header { start, mapped, .. } = unsafe { header.as_ref() };
-    directory::remove(header.as_ptr().cast());
     let behind = hole.wrapping_add(len);
     // SAFETY: both parts are the block's.
     unsafe {

@@ -101,8 +101,10 @@ impl Cache {
                 unsafe { small::hand_out(block, Fit::new(class, size)) };
                 block.as_ptr()
             }
-            Route::Middle(class) => self.alloc_unsplit(options, || middle::alloc(class, size, align)),
-            Route::Huge => self.alloc_unsplit(options, || huge::alloc(size, align)),
+            Route::Middle(class) => {
+                self.alloc_unsplit(options, size, align, || middle::alloc(class, size, align))
+            }
+            Route::Huge => self.alloc_unsplit(options, size, align, || huge::alloc(size, align)),
         }
     }
 
@@ -212,11 +214,12 @@ impl Cache {
                 return block.as_ptr();
             }
             if old.is_none()
+                && new_size > 0
                 && route(new_size, align) == Route::Huge
                 && Segment::kind_at(block) == Kind::Huge
-                && let Some(moved) =
-                    NonNull::new(self.alloc_unsplit(options, || huge::realloc(block, new_size, align)))
+                && let Some(moved) = NonNull::new(huge::realloc(self, block, new_size, align))
             {
+                purge::note_growth();
                 purge::note_work();
                 return moved.as_ptr();
             }

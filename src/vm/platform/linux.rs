@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use crate::base::sync::{AtomicU32, AtomicUsize, Ordering};
+use crate::base::sync::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use crate::vm::advice::{Advice, Discard, ForkAdvice};
 use crate::vm::errno::Errno;
 use crate::vm::inject;
@@ -76,8 +76,14 @@ pub(crate) unsafe fn move_pages(
     to: NonNull<u8>,
     to_len: usize,
 ) -> Result<(), Errno> {
+    /// A move was refused, and so was the question what became of its target: no other is tried.
+    static IS_UNKNOWN: AtomicBool = AtomicBool::new(false);
     // SAFETY: passed on to the caller.
     unsafe {
+        if IS_UNKNOWN.load(Ordering::Relaxed) {
+            release(to.as_ptr(), to_len);
+            return Err(Errno(libc::ENOSYS));
+        }
         let mark = Mark::new(to);
         // Its first page only: everything else stays as the caller made it.
         let marked = super::super::sys::commit(to.as_ptr(), crate::vm::page_size());
@@ -90,8 +96,12 @@ pub(crate) unsafe fn move_pages(
         });
         match moved {
             Ok(()) => inject::mapped(0, len),
-            Err(_) if marked.is_ok() && !mark.is_at(to) => {}
-            Err(_) => release(to.as_ptr(), to_len),
+            Err(_) if marked.is_err() => release(to.as_ptr(), to_len),
+            Err(_) => match mark.is_at(to) {
+                Some(true) => release(to.as_ptr(), to_len),
+                Some(false) => {}
+                None => IS_UNKNOWN.store(true, Ordering::Relaxed),
+            },
         }
         moved
     }
@@ -110,15 +120,16 @@ impl Mark {
         Mark([!place.addr().get(), !COUNT.fetch_add(1, Ordering::Relaxed)])
     }
 
-    /// Asks the kernel, which refuses where a load would fault. If it refuses in any case, the addresses are lost.
-    fn is_at(self, place: NonNull<u8>) -> bool {
+    /// Asks the kernel, which finds a load that would fault. None if it does not say.
+    fn is_at(self, place: NonNull<u8>) -> Option<bool> {
         let mut found = Mark([0; 2]);
         let len = size_of::<Mark>();
         let to = libc::iovec { iov_base: (&raw mut found).cast(), iov_len: len };
         let from = libc::iovec { iov_base: place.as_ptr().cast(), iov_len: len };
         // SAFETY: the kernel writes to `found` alone, whose bytes may be any.
         let read = unsafe { libc::process_vm_readv(libc::getpid(), &raw const to, 1, &raw const from, 1, 0) };
-        read.cast_unsigned() == len && found == self
+        let is_known = read != -1 || Errno::last() == Errno(libc::EFAULT);
+        is_known.then_some(read.cast_unsigned() == len && found == self)
     }
 }
 
