@@ -406,10 +406,7 @@ unsafe fn enlarge(header: NonNull<Header>, len: usize) -> Result<NonNull<Header>
     directory::remove(from);
     // SAFETY: source and target are whole mappings of the caller's and of this function's.
     unsafe {
-        if !move_to(from, old, target, want) {
-            directory::add(from);
-            return Err(Refusal::Immovable);
-        }
+        move_to(from, old, target, want).inspect_err(|_| directory::add(from))?;
         if before > 0 {
             release(start, before);
         }
@@ -422,28 +419,26 @@ unsafe fn enlarge(header: NonNull<Header>, len: usize) -> Result<NonNull<Header>
     }
 }
 
-/// Moves the `old` bytes at `from` to `target`, which becomes `want` bytes long. False, and only `target` is gone, when that
-/// cannot be done.
+/// Moves the `old` bytes at `from` to `target`, which becomes `want` bytes long; only `target` is gone when that is refused.
 ///
 /// # Safety
 /// Both are whole mappings of the caller's, and `target` is reserved for `want` bytes.
-unsafe fn move_to(from: *mut u8, old: usize, target: NonNull<u8>, want: usize) -> bool {
+unsafe fn move_to(from: *mut u8, old: usize, target: NonNull<u8>, want: usize) -> Result<(), Refusal> {
     // SAFETY: passed on to the caller.
     unsafe {
         if !is_scarce() {
             // One call, so that it stays one mapping to the kernel.
-            return platform::move_pages(from, old, target, want).is_ok();
+            return platform::move_pages(from, old, target, want).map_err(Refusal::of_move);
         }
         // The new part is committed first: then the move asks for nothing more, and no limit can refuse it.
         if sys::commit(target.as_ptr().add(old), want - old).is_err() {
             release(target.as_ptr(), want);
-            return false;
+            return Err(Refusal::NoRoom);
         }
-        let is_moved = platform::move_pages(from, old, target, old).is_ok();
-        if !is_moved {
+        platform::move_pages(from, old, target, old).map_err(|errno| {
             release(target.as_ptr().add(old), want - old);
-        }
-        is_moved
+            Refusal::of_move(errno)
+        })
     }
 }
 
@@ -466,6 +461,13 @@ pub(super) unsafe fn unmap(header: NonNull<Header>) -> usize {
     segments::uncharge(size);
     HUGE.lock().counts.mapped -= mapped;
     dirty
+}
+
+impl Refusal {
+    /// The process may have as many mappings as it may, or as much memory.
+    fn of_move(errno: Errno) -> Refusal {
+        if errno == Errno(libc::ENOMEM) { Refusal::NoRoom } else { Refusal::Immovable }
+    }
 }
 
 impl Huge {
